@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from realign_utils.cka import ESTIMATORS, cka_matrix, gram_stack, gram_sums, hsic, plan, undefined
+from realign_utils.errors import UserError
+
+SEEDS = [1, 2, 3]
+SMALLEST = plan(1, [1]).bytes + 4 * 5 * 32**2  # memory that holds tiles of 32 images of 5 models
+
+
+def make_features(seed, n=100, dimensions=(3, 40, 120, 200, 700), noise=2.0, dtype=np.float32):
+    """Features that share five latent variables."""
+    generator = np.random.default_rng(seed)
+    latent = generator.normal(size=(n, 5))
+    return [
+        (latent @ generator.normal(size=(5, d)) + noise * generator.normal(size=(n, d))).astype(
+            dtype
+        )
+        for d in dimensions
+    ]
+
+
+def textbook_hsic(x, y, estimator):
+    """Gretton et al. 2005 and Song et al. 2012, as printed; float64."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y, n, one = x - x.mean(0), y - y.mean(0), len(x), np.ones(len(x))
+    k, g = x @ x.T, y @ y.T
+    if estimator == "biased":
+        h = np.eye(n) - np.outer(one, one) / n
+        return np.trace(k @ h @ g @ h) / (n - 1) ** 2
+    k, g = k - np.diag(np.diag(k)), g - np.diag(np.diag(g))
+    means = (one @ k @ one) * (one @ g @ one) / ((n - 1) * (n - 2))
+    return (np.trace(k @ g) + means - 2 / (n - 2) * one @ k @ g @ one) / (n * (n - 3))
+
+
+def textbook_cka(features, estimator, epsilon=0.0):
+    values = np.array([[textbook_hsic(x, y, estimator) for y in features] for x in features])
+    return values / (np.sqrt(np.outer(values.diagonal(), values.diagonal())) + epsilon)
+
+
+def scaled(features, factors):
+    return [x * factor for x, factor in zip(features, factors, strict=True)]
+
+
+def shifted(features, size):
+    """Every column moved away from zero by about `size` times its spread."""
+    generator = np.random.default_rng(0)
+    return [
+        x + size * x.std() * generator.normal(size=x.shape[1]).astype(x.dtype) for x in features
+    ]
+
+
+BAD_SCALES = {
+    "as they are": lambda features: features,
+    "means 1e3 × the spread": lambda features: shifted(features, 1e3),
+    "norms 1e-4 and 1e4": lambda features: scaled(features, np.float32([1e-4, 1e4, 1, 1e4, 1e-4])),
+    "norms 1e-30 and 1e30": lambda features: scaled(features, np.float32([1e-30, 1e30, 1, 1, 1])),
+    "an image 1e4 × the others": lambda features: [
+        x * np.float32([[1e4]] + [[1]] * 99) for x in features
+    ],
+    "a constant column at 1e6": lambda features: [
+        np.c_[x, np.full(100, 1e6, np.float32)] for x in features
+    ],
+    "half precision": lambda features: [x.astype(np.float16) for x in features],
+    "float64, means 1e7 × the spread": lambda features: shifted(
+        [x.astype(float) for x in features], 1e7
+    ),
+}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("scales", BAD_SCALES)
+def test_equals_the_textbook_in_float64(scales, estimator):
+    features = BAD_SCALES[scales](make_features(1))
+    result = cka_matrix(features, estimator=estimator)
+    assert result.dtype == torch.float64
+    np.testing.assert_allclose(result, textbook_cka(features, estimator), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_hsic_equals_the_textbook_in_the_features_units(seed, estimator):
+    features = make_features(seed, n=30)
+    sums = gram_sums(features)
+    units = torch.outer(sums.scales, sums.scales) ** 2
+    expected = [[textbook_hsic(x, y, estimator) for y in features] for x in features]
+    np.testing.assert_allclose(hsic(sums, estimator) / units, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("d", [20, 20_000])
+def test_debiased_cka_of_unrelated_features_is_near_zero_and_not_clipped(d):
+    generator = np.random.default_rng(1)
+    features = [generator.normal(size=(60, d)).astype(np.float32) for _ in range(12)]
+    values = cka_matrix(features, estimator="debiased")[np.triu_indices(12, 1)]
+    assert abs(values.mean()) < 0.02
+    assert values.min() < 0
+
+
+@pytest.mark.parametrize("n", [8, 32, 256])
+def test_debiased_hsic_of_independent_features_averages_zero(n):
+    generator = np.random.default_rng(n)
+    values = []
+    for _ in range(200):
+        sums = gram_sums([generator.normal(size=(n, 5)) for _ in range(2)])
+        values.append((hsic(sums, "debiased") / torch.outer(sums.scales, sums.scales) ** 2)[0, 1])
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(200)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_matrix_is_symmetric_with_diagonal_one(estimator):
+    result = cka_matrix(make_features(2), estimator=estimator)
+    assert torch.equal(result, result.T)
+    assert torch.equal(result.diagonal(), torch.ones(5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_biased_matrix_is_positive_semidefinite(seed):
+    features = make_features(seed, n=40, dimensions=range(1, 80))
+    assert torch.linalg.eigvalsh(cka_matrix(features))[0] > -1e-6
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rotation_scaling_and_shift_change_nothing(seed, estimator):
+    generator = np.random.default_rng(seed)
+    features = make_features(seed, dtype=np.float64)
+    moved = [
+        7 * x @ np.linalg.qr(generator.normal(size=(x.shape[1],) * 2))[0] + generator.normal()
+        for x in features
+    ]
+    expected = cka_matrix(features, estimator=estimator)
+    result = cka_matrix(moved, estimator=estimator)
+    torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
+    both = cka_matrix([features[1], moved[1]], estimator=estimator)
+    torch.testing.assert_close(both, torch.ones_like(both), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("memory", [SMALLEST, SMALLEST + 40_000, 10**9])
+def test_tile_size_changes_nothing(memory, estimator):
+    features = make_features(3, n=150)
+    result = cka_matrix(features, estimator=estimator, memory=memory)
+    np.testing.assert_allclose(result, textbook_cka(features, estimator), atol=1e-6, rtol=0)
+
+
+def test_the_memory_bounds_the_tile():
+    sizes = SMALLEST, SMALLEST + 40_000, 10**9
+    assert [plan(150, [700] * 5, memory).block for memory in sizes] == [32, 54, 75]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_both_routes_agree(estimator):
+    features = shifted(make_features(1, n=300, dimensions=(3, 10, 20)), 1e3)
+    assert plan(300, [3, 10, 20]).route == "features"
+    result = cka_matrix(features, estimator=estimator)
+    stacked = cka_matrix(gram_stack(features), estimator=estimator)
+    torch.testing.assert_close(result, stacked, atol=2e-7, rtol=0)
+    np.testing.assert_allclose(result, textbook_cka(features, estimator), atol=1e-6, rtol=0)
+
+
+def test_the_plan_takes_the_route_with_fewer_operations():
+    grams, side_by_side = plan(500, [512] * 100), plan(50_000, [512] * 4)
+    assert (grams.route, side_by_side.route) == ("gram", "features")
+    assert grams.flops < 2 * 500 * 51_200**2
+    assert side_by_side.flops == 2 * 50_000 * 2048**2
+
+
+def test_order_of_models_changes_nothing():
+    features = make_features(1)
+    result = cka_matrix(features[::-1]).flip(0, 1)
+    torch.testing.assert_close(result, cka_matrix(features), atol=1e-7, rtol=0)
+
+
+def test_order_of_images_changes_nothing():
+    features, order = make_features(1), np.random.default_rng(0).permutation(100)
+    result = cka_matrix([x[order] for x in features])
+    torch.testing.assert_close(result, cka_matrix(features), atol=1e-6, rtol=0)
+
+
+def test_two_runs_give_the_same_bytes():
+    features = make_features(1)
+    assert cka_matrix(features).numpy().tobytes() == cka_matrix(features).numpy().tobytes()
+
+
+def test_memory_mapped_mixed_and_tensor_features_give_the_same(tmp_path):
+    features = make_features(1)
+    np.save(tmp_path / "x.npy", features[0])
+    mixed = [np.load(tmp_path / "x.npy", mmap_mode="r"), torch.from_numpy(features[1])]
+    mixed += [features[2].astype(np.float64), np.asfortranarray(features[3]), features[4][:, ::-1]]
+    with warnings.catch_warnings(action="error"):
+        result = cka_matrix(mixed)
+    torch.testing.assert_close(result, cka_matrix(features), atol=1e-7, rtol=0)
+
+
+def test_features_stay_as_they_were():
+    features = make_features(1)
+    copies = [x.copy() for x in features]
+    cka_matrix(features)
+    assert all(np.array_equal(x, copy) for x, copy in zip(features, copies, strict=True))
+
+
+def test_sums_of_some_images_are_those_of_their_features():
+    features, images = make_features(1), [0, 3, *range(10, 60), 99]
+    expected = gram_sums([x[images] for x in features])
+    result = gram_sums(features, images=images)
+    torch.testing.assert_close(result.products, expected.products)
+
+
+def test_global_tf32_is_put_aside_and_given_back():
+    setting = torch.backends.cuda.matmul
+    before, setting.fp32_precision = setting.fp32_precision, "tf32"
+    try:
+        cka_matrix(make_features(1))
+        assert setting.fp32_precision == "tf32"
+    finally:
+        setting.fp32_precision = before
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 1.0])
+def test_epsilon_is_added_to_the_denominator_as_in_the_portal(epsilon):
+    features = scaled(make_features(1), np.float32([1e-2, 1e-2, 1, 1, 1e-1]))
+    result = cka_matrix(features, epsilon=epsilon)
+    np.testing.assert_allclose(result, textbook_cka(features, "biased", epsilon), atol=1e-6)
+
+
+def test_zero_hsic_is_nan_with_a_reason():
+    features = [np.eye(30), *make_features(1, n=30, dimensions=(4, 5))]
+    with pytest.warns(RuntimeWarning, match="CKA of simplex is NaN: its HSIC with itself is zero"):
+        result = cka_matrix(features, estimator="debiased", names=["simplex", "a", "b"])
+    assert torch.isnan(result[0]).all()
+    assert torch.isnan(result[:, 0]).all()
+    assert torch.isfinite(result[1:, 1:]).all()
+
+
+def test_the_same_model_has_a_biased_value():
+    features = [np.eye(30), *make_features(1, n=30, dimensions=(4, 5))]
+    assert undefined(gram_sums(features), "biased") == {}
+
+
+def replaced(place, matrix):
+    features = make_features(1, dimensions=(3, 4, 5))
+    features[place] = matrix(features[place])
+    return features
+
+
+def holed(value):
+    def put(x):
+        x[7, 2] = value
+        return x
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([], "two or more are needed, got 0"),
+        (make_features(1)[:1], "two or more are needed, got 1"),
+        (replaced(1, lambda x: x[:-1]), "b: 99 images, but a has 100"),
+        ([x[:3] for x in make_features(1)[:3]], "a: features of 3 images; CKA needs at least 4"),
+        (replaced(2, holed(np.nan)), r"c: features are not finite: 1 values of image 7"),
+        (replaced(2, holed(-np.inf)), r"c: features are not finite: 1 values of image 7"),
+        (replaced(1, lambda x: np.full_like(x, 0.1)), "b: features are constant, the same for all"),
+        (replaced(1, lambda x: x[:, :, None]), r"b: features of shape \(100, 4, 1\); one row"),
+        (replaced(1, lambda x: x[:, :0]), r"b: features of shape \(100, 0\)"),
+        (replaced(1, lambda x: x.astype(complex)), "b: features of type complex128; real numbers"),
+        (replaced(1, lambda x: x.astype(str)), "b: features of type <U"),
+        (
+            replaced(2, lambda x: torch.empty(x.shape, device="meta")),
+            "c: features on meta, those of a",
+        ),
+    ],
+)
+def test_bad_features_are_an_error_that_names_the_model(features, message):
+    with pytest.raises(UserError, match=message):
+        cka_matrix(features, names=list("abc")[: len(features)])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"estimator": "unbiased"}, "unknown estimator 'unbiased'; did you mean 'biased'"),
+        ({"names": ["a"]}, "1 names for 5 feature matrices"),
+        ({"memory": 1000}, "memory of 1000 bytes is too small for 5 models"),
+        ({"device": "warp"}, "device warp: "),
+    ],
+)
+def test_bad_options_are_an_error(keywords, message):
+    with pytest.raises(UserError, match=message):
+        cka_matrix(make_features(1), **keywords)

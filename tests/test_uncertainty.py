@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+
+from realign_utils.cka import ESTIMATORS, cka_matrix, gram_stack, gram_sums
+from realign_utils.errors import UserError
+from realign_utils.uncertainty import (
+    chance,
+    draw_subsets,
+    jackknife,
+    learning_curve,
+    mean_of_pairs,
+    resample,
+)
+
+each_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
+
+
+def make_loadings(seed, dimensions=(8, 20, 30), latent=6):
+    """Loadings of models that share some of what they see."""
+    generator = np.random.default_rng(seed)
+    shared = generator.normal(size=(latent, max(dimensions)))
+    return [shared[:, :d] + 0.7 * generator.normal(size=(latent, d)) for d in dimensions]
+
+
+def make_features(generator, loadings, n, noise=1.0):
+    latent = generator.normal(size=(n, len(loadings[0])))
+    return [
+        latent @ loading + noise * generator.normal(size=(n, loading.shape[1]))
+        for loading in loadings
+    ]
+
+
+def population_cka(loadings, noise=1.0):
+    """‖Σ_xy‖² / (‖Σ_xx‖ ‖Σ_yy‖) of the covariances, to which CKA tends with more images."""
+    own = [np.linalg.norm(a.T @ a + noise**2 * np.eye(a.shape[1])) for a in loadings]
+    cross = [[np.linalg.norm(a.T @ b) ** 2 for b in loadings] for a in loadings]
+    matrix = np.array(cross) / np.outer(own, own)
+    np.fill_diagonal(matrix, 1)
+    return matrix
+
+
+@pytest.fixture(name="features")
+def some_features():
+    return make_features(np.random.default_rng(0), make_loadings(0), 60)
+
+
+@each_estimator
+def test_a_resample_is_the_cka_of_its_images(features, estimator):
+    result = resample(features, size=40, draws=5, seed=3, estimator=estimator)
+    for images, matrix in zip(draw_subsets(60, 40, 5, seed=3), result.matrices, strict=True):
+        expected = cka_matrix([x[images] for x in features], estimator=estimator)
+        torch.testing.assert_close(matrix, expected, atol=1e-6, rtol=0)
+
+
+@each_estimator
+def test_without_room_for_the_stack_the_resamples_are_the_same(estimator):
+    features = make_features(np.random.default_rng(0), make_loadings(0), 1800)
+    options = {"size": 50, "draws": 4, "estimator": estimator}
+    expected = resample(features, **options)
+    result = resample(features, memory=7 * 10**7, **options)
+    torch.testing.assert_close(result.matrices, expected.matrices, atol=1e-6, rtol=0)
+    torch.testing.assert_close(result.estimate, expected.estimate, atol=1e-6, rtol=0)
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(features):
+    first, again, other = (resample(features, seed=seed, draws=3).matrices for seed in (1, 1, 2))
+    assert first.numpy().tobytes() == again.numpy().tobytes()
+    assert not torch.equal(first, other)
+
+
+def test_subsets_repeat_no_image():
+    assert all(len(set(images.tolist())) == 30 for images in draw_subsets(60, 30, 20, seed=0))
+
+
+def test_interval_is_symmetric_about_the_estimate(features):
+    result = resample(features, draws=50)
+    torch.testing.assert_close((result.low + result.high) / 2, result.estimate)
+    torch.testing.assert_close(result.estimate, cka_matrix(features), atol=1e-6, rtol=0)
+
+
+def test_a_higher_level_gives_a_wider_interval(features):
+    narrow, wide = (resample(features, draws=50, level=level) for level in (0.8, 0.99))
+    assert ((wide.high - narrow.high).fill_diagonal_(1) > 0).all()
+
+
+@pytest.mark.parametrize("size", [20, 30, 40])
+def test_standard_error_does_not_depend_on_the_size_of_resamples(size):
+    features = make_features(np.random.default_rng(1), make_loadings(1), 400)
+    error = resample(features, size=10 * size // 2, draws=300, estimator="debiased").standard_error
+    expected = jackknife(features, estimator="debiased").standard_error
+    torch.testing.assert_close(error, expected, rtol=0.25, atol=1e-9)
+
+
+@each_estimator
+def test_jackknife_leaves_out_each_image_in_turn(features, estimator):
+    result = jackknife(features, estimator=estimator)
+    for image in (0, 17, 59):
+        others = [np.delete(x, image, axis=0) for x in features]
+        expected = cka_matrix(others, estimator=estimator)
+        torch.testing.assert_close(result.matrices[image], expected, atol=1e-6, rtol=0)
+
+
+def test_jackknife_standard_error_is_tukeys(features):
+    result = jackknife(features)
+    values = result.matrices[:, 0, 1]
+    expected = (59 / 60 * (values - values.mean()).square().sum()).sqrt()
+    torch.testing.assert_close(result.standard_error[0, 1], expected, rtol=0.01, atol=0)
+
+
+def test_interval_of_a_mean_of_two_models_is_that_of_their_pair(features):
+    result = resample(features, draws=20)
+    interval = result.of_mean([2, 0])
+    assert interval.low == pytest.approx(result.low[2, 0].item())
+    assert interval.standard_error == pytest.approx(result.standard_error[2, 0].item())
+
+
+def test_difference_of_a_set_from_itself_is_sure(features):
+    interval = resample(features, draws=20).of(lambda c: mean_of_pairs(c, [0, 1]) - c[..., 0, 1])
+    assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
+
+
+def test_mean_of_pairs_leaves_out_the_diagonal():
+    matrix = torch.tensor([[1.0, 0.2, 0.4], [0.2, 1.0, 0.6], [0.4, 0.6, 1.0]])
+    assert mean_of_pairs(matrix, [0, 1, 2]).item() == pytest.approx(0.4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "noise"), [(60, 1.0), (120, 0.3), (200, 5.0)])
+def test_intervals_cover_the_population_value_in_90_to_98_percent(n, noise):
+    loadings, generator, inside, means = make_loadings(4), np.random.default_rng(4), 0, 0
+    population = torch.from_numpy(population_cka(loadings, noise))
+    for draw in range(500):
+        features = make_features(generator, loadings, n, noise)
+        result = resample(features, draws=100, seed=draw, estimator="debiased")
+        inside += ((result.low <= population) & (population <= result.high)).double()
+        mean = result.of_mean([0, 1, 2])
+        means += mean.low <= mean_of_pairs(population, [0, 1, 2]) <= mean.high
+    pairs = inside[*np.triu_indices(3, 1)] / 500
+    shares = [*pairs.tolist(), means / 500]
+    assert all(0.90 <= share <= 0.98 for share in shares), shares
+
+
+def permuted_cka(features, estimator):
+    """CKA of the first two models over all permutations of the second's images."""
+    return np.array(
+        [
+            cka_matrix([features[0], features[1][list(order)]], estimator=estimator)[0, 1]
+            for order in permutations(range(len(features[0])))
+        ]
+    )
+
+
+@each_estimator
+def test_chance_has_the_moments_of_all_permutations(estimator):
+    features = make_features(np.random.default_rng(2), make_loadings(2), 6)[:2]
+    values = permuted_cka(features, estimator)
+    level = chance(gram_sums(features), estimator=estimator)
+    assert level.mean[0, 1].item() == pytest.approx(values.mean(), abs=1e-6)
+    assert level.standard_deviation[0, 1].item() == pytest.approx(values.std(), abs=1e-6)
+
+
+def test_chance_level_of_wide_features_is_near_one_unless_debiased():
+    generator = np.random.default_rng(0)
+    sums = gram_sums([generator.normal(size=(50, 5000)) for _ in range(2)])
+    assert chance(sums).mean[0, 1] > 0.95
+    assert chance(sums, estimator="debiased").mean[0, 1] == 0
+
+
+def test_unrelated_models_are_at_the_chance_level():
+    generator = np.random.default_rng(1)
+    features = [generator.normal(size=(100, 60)) for _ in range(15)]
+    pairs = np.triu_indices(15, 1)
+    level = chance(gram_sums(features))
+    scores = (cka_matrix(features) - level.mean)[pairs] / level.standard_deviation[pairs]
+    assert abs(scores.mean()) < 0.5
+    assert 0.5 < scores.std() < 1.5
+
+
+def test_learning_curve_ends_at_the_value_of_all_images(features):
+    curve = learning_curve(features, [0, 2], [20, 40, 60], draws=10)
+    assert curve.sizes == (20, 40, 60)
+    assert curve.means[-1].item() == pytest.approx(cka_matrix(features)[0, 2].item(), abs=1e-6)
+
+
+def test_learning_curve_falls_if_biased_and_not_if_debiased():
+    generator = np.random.default_rng(3)
+    features = [generator.normal(size=(400, 300)) for _ in range(4)]
+    stack, sizes = gram_stack(features), [50, 100, 200, 400]
+    biased = learning_curve(stack, range(4), sizes, draws=10)
+    debiased = learning_curve(stack, range(4), sizes, draws=10, estimator="debiased")
+    assert (biased.means.diff() < -0.05).all()
+    assert debiased.means.abs().max() < 0.02
+
+
+def test_standard_error_falls_with_more_images():
+    features = make_features(np.random.default_rng(5), make_loadings(5), 200)
+    errors = learning_curve(features, [0, 1, 2], [25, 50, 100, 200], draws=100).standard_errors
+    assert (errors.diff() < 0).all()
+    assert errors[-1] == pytest.approx(
+        resample(features, draws=100).of_mean([0, 1, 2]).standard_error
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 3}, "resamples of 3 images; from 4 to 59 of the 60"),
+        ({"size": 60}, "resamples of 60 images; from 4 to 59 of the 60"),
+        ({"draws": 1}, "1 resamples; two or more"),
+        ({"level": 95}, "level 95 of the intervals; between 0 and 1"),
+        ({"estimator": "unbiased"}, "unknown estimator 'unbiased'"),
+    ],
+)
+def test_impossible_options_are_an_error(features, options, message):
+    with pytest.raises(UserError, match=message):
+        resample(features, **options)
