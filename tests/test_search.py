@@ -1,0 +1,198 @@
+"""The three stages of the paper: equal to looking at every set, deterministic, within limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from similarities import all_means, cka_like, mean, random_case
+
+from realign_utils.errors import UserError
+from realign_utils.limits import Limit, count_limit, exclude, include
+from realign_utils.matrices import read_matrix
+from realign_utils.search import greedy, select
+from realign_utils.swaps import improve_by_swaps
+
+PUBLISHED = Path(__file__).parents[1] / "params" / "published"
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_the_search_equals_brute_force_on_200_random_cases(block):
+    for seed in range(25 * block, 25 * block + 25):
+        matrix, k = random_case(seed)
+        best = max(all_means(matrix, k).values())
+        selection = select(matrix, k, restarts=30, seed=seed)
+        assert selection.score == pytest.approx(best, rel=1e-12, abs=1e-15)
+        assert selection.score == pytest.approx(
+            mean(matrix, selection.indices), rel=1e-12, abs=1e-15
+        )
+
+
+def plain_greedy(matrix, k):
+    """Stage 1 as the paper words it."""
+    chosen = list(max(all_means(matrix, 2).items(), key=lambda item: item[1])[0])
+    while len(chosen) < k:
+        others = [row for row in range(len(matrix)) if row not in chosen]
+        chosen.append(max(others, key=lambda row: mean(matrix, (*chosen, row))))
+    return tuple(chosen)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 5, 7, 8, 9])
+def test_greedy_adds_what_raises_the_average_most(seed):
+    matrix, k = random_case(seed)
+    joined, trajectory = greedy(matrix, k)
+    assert joined == plain_greedy(matrix, k)
+    expected = [mean(matrix, joined[:size]) for size in range(2, k + 1)]
+    assert trajectory == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_greedy_on_the_published_matrix_gives_the_known_trajectory():
+    _, matrix = read_matrix(PUBLISHED / "s4_cifar100_cka_digitised.csv")
+    known = [0.838, 0.836, 0.815, 0.807, 0.799, 0.795, 0.791, 0.787, 0.783, 0.779, 0.776]
+    known += [0.774, 0.772, 0.770, 0.769, 0.766, 0.764, 0.762, 0.7606]
+    trajectory = greedy(matrix, 20)[1]
+    assert trajectory == pytest.approx(known, abs=5.2e-4)  # the file's own means, rounded twice
+    assert trajectory[-1] == pytest.approx(0.7606, abs=5e-5)
+    assert select(matrix, 20).trajectory == trajectory
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_single_swap_improves_the_result(seed):
+    matrix = cka_like(40, seed)
+    chosen = select(matrix, 8, restarts=1, seed=seed)
+    for out in chosen.indices:
+        for new in set(range(40)) - set(chosen.indices):
+            swapped = (*(row for row in chosen.indices if row != out), new)
+            assert mean(matrix, swapped) <= chosen.score + 1e-12
+
+
+def test_the_stages_never_fall_behind_each_other():
+    selection = select(cka_like(60, 3), 12, restarts=50)
+    assert selection.trajectory[-1] <= selection.swapped_score <= selection.score
+    assert 0 <= selection.hits <= selection.restarts == 50
+
+
+def plain_swaps(matrix, rows):
+    """Stage 2 as the paper words it: scan all pairs, make the best swap, repeat."""
+    while True:
+        swaps = {
+            tuple(sorted({*rows} - {out} | {new})): None
+            for out in sorted(rows)
+            for new in set(range(len(matrix))) - {*rows}
+        }
+        best = max(swaps, key=lambda swapped: mean(matrix, swapped), default=rows)
+        if mean(matrix, best) <= mean(matrix, rows):
+            return tuple(sorted(rows))
+        rows = best
+
+
+def test_the_swap_stage_is_best_improvement_to_convergence():
+    matrix = cka_like(12, 2)
+    np.fill_diagonal(matrix, 0)
+    sets = np.array([np.random.default_rng(seed).permutation(12)[:4] for seed in range(30)])
+    swapped = improve_by_swaps(matrix, sets)
+    assert [tuple(rows) for rows in swapped] == [plain_swaps(matrix, tuple(rows)) for rows in sets]
+    assert len({*map(tuple, swapped)}) > 1
+
+
+def test_one_seed_gives_the_same_result_and_ties_go_to_the_lowest_rows():
+    matrix = cka_like(50, 4)
+    assert select(matrix, 9, seed=5) == select(matrix, 9, seed=5)
+    for seed in range(3):
+        assert select(np.full((6, 6), 0.5), 3, seed=seed).indices == (0, 1, 2)
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    matrix, order = cka_like(50, 6), np.random.default_rng(0).permutation(50)
+    plain = select(matrix, 10)
+    shuffled = select(matrix[np.ix_(order, order)], 10)
+    assert sorted(order[list(shuffled.indices)]) == list(plain.indices)
+
+
+def test_the_diagonal_is_never_looked_at():
+    matrix = cka_like(30, 7)
+    other = matrix.copy()
+    np.fill_diagonal(other, np.random.default_rng(0).standard_normal(30) * 100)
+    assert select(matrix, 6) == select(other, 6)
+
+
+def test_only_candidates_are_chosen_and_named_by_their_rows():
+    matrix = cka_like(30, 8)
+    pool = [29, 3, 5, 8, 13, 21]
+    selection = select(torch.from_numpy(matrix), 4, candidates=pool)
+    among_pool = {rows: value for rows, value in all_means(matrix, 4).items() if {*rows} <= {*pool}}
+    assert selection.indices == max(among_pool, key=among_pool.get)
+    assert selection.candidates == tuple(sorted(pool))
+    assert set(greedy(matrix, 6, candidates=pool)[0]) == set(pool)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 1}, "k must be at least 2 and at most 5"),
+        ({"k": 6}, "k must be at least 2 and at most 5"),
+        ({"k": 3, "candidates": [0, 1]}, "at most 2"),
+        ({"k": 2, "candidates": [0, 5]}, "candidate 5 is no row"),
+        ({"k": 2, "candidates": [-1, 0]}, "candidate -1 is no row"),
+        ({"k": 2, "candidates": [0, 0, 1]}, "twice"),
+        ({"k": 2, "restarts": -1}, "restarts must be at least 0"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        select(np.eye(5), **arguments)
+
+
+def random_limits(rng, n, k):
+    family, capacity = rng.integers(0, 3, n), tuple((rng.random(n) * 10).tolist())
+    limits = [
+        count_limit(np.flatnonzero(family == 0), n, name="few", at_most=int(rng.integers(0, 3))),
+        count_limit(np.flatnonzero(family == 1), n, name="some", at_least=int(rng.integers(0, 3))),
+        Limit("capacity", capacity, at_most=float(k * rng.uniform(3, 7))),
+    ]
+    fixed = [include([int(rng.integers(n))], n), exclude([int(rng.integers(n))], n)]
+    return limits[: rng.integers(1, 4)] + fixed[0] * int(rng.integers(2)) + fixed[1]
+
+
+def keeps(limits, rows):
+    return all(
+        limit.at_least <= sum(limit.weights[row] for row in rows) <= limit.at_most
+        for limit in limits
+    )
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_limits_are_kept_and_the_best_set_within_them_is_found(block):
+    for seed in range(20 * block, 20 * block + 20):
+        (matrix, k), rng = random_case(seed), np.random.default_rng(seed)
+        limits = random_limits(rng, len(matrix), k)
+        within = {rows: v for rows, v in all_means(matrix, k).items() if keeps(limits, rows)}
+        if within:
+            selection = select(matrix, k, restarts=40, limits=limits)
+            assert keeps(limits, selection.indices)
+            assert selection.score == pytest.approx(max(within.values()), rel=1e-12, abs=1e-15)
+        else:
+            with pytest.raises(UserError, match="can keep"):
+                select(matrix, k, limits=limits)
+
+
+def test_an_impossible_request_names_only_the_limits_that_conflict():
+    limits = [
+        count_limit([4, 5, 6], 8, name="at most 1 mixer", at_most=1),
+        count_limit([0, 1, 2], 8, name="at least 2 CNNs", at_least=2),
+        *exclude([0, 1], 8),
+        *include([7], 8),
+    ]
+    with pytest.raises(UserError) as caught:
+        select(np.eye(8), 4, limits=limits)
+    assert str(caught.value) == (
+        "no 4 of the 8 candidates can keep "
+        "'at least 2 CNNs' and 'row 0 fixed out' and 'row 1 fixed out'"
+    )
+
+
+def test_a_limit_of_the_wrong_length_is_refused():
+    with pytest.raises(UserError, match="needs 8 finite weights"):
+        select(np.eye(8), 4, limits=[Limit("short", (1.0, 2.0), at_most=1)])

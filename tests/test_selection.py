@@ -1,0 +1,90 @@
+"""How a submission is filled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from realign_utils.errors import UserError
+from realign_utils.registry import read_registry
+from realign_utils.search import certify
+from realign_utils.selection import (
+    choose_models,
+    combined_similarity,
+    summary_row,
+    trajectory_table,
+)
+
+ROOT = Path(__file__).parent.parent
+POOLS = {"full": "all", "hybrid": "mechanism == 'hybrid'"}
+SEARCHED = {"title": "t", "pool": "hybrid", "proxies": {"a": 1.0}}
+
+
+@pytest.fixture(scope="module")
+def registry() -> pd.DataFrame:
+    return read_registry(ROOT / "params" / "registry.csv").iloc[:60]
+
+
+@pytest.fixture(scope="module")
+def matrices(registry: pd.DataFrame) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    halves = [np.triu(generator.random((len(registry),) * 2), 1) for _ in "ab"]
+    return {
+        name: half + half.T + np.eye(len(half)) for name, half in zip("ab", halves, strict=True)
+    }
+
+
+def fill(submission, matrices, registry, k=5):
+    options = {"restarts": 50, "seed": 0, "pools": POOLS, "reference_proxy": "a"}
+    return choose_models(submission, matrices, registry, k=k, **options)
+
+
+def test_only_models_of_the_pool_are_chosen(matrices, registry) -> None:
+    chosen = fill(SEARCHED, matrices, registry)
+    assert set(registry.mechanism[list(chosen.models)]) == {"hybrid"}
+    assert chosen.candidates == (registry.mechanism == "hybrid").sum()
+
+
+def test_the_models_stand_in_the_order_of_their_contribution(matrices, registry) -> None:
+    chosen = fill(SEARCHED, matrices, registry)
+    rows = [registry.index.get_loc(m) for m in chosen.models]
+    contribution = matrices["a"][np.ix_(rows, rows)].sum(axis=0)
+    assert (np.diff(contribution) <= 0).all()
+
+
+def test_the_combination_is_the_weighted_mean(matrices) -> None:
+    both = combined_similarity(matrices, {"a": 1.0, "b": 3.0})
+    assert np.allclose(both, 0.25 * matrices["a"] + 0.75 * matrices["b"])
+
+
+def test_a_fixed_list_names_the_models_without_features(matrices, registry) -> None:
+    listed = {"title": "t", "models": [*registry.index[:3], "gone"]}
+    chosen = fill(listed, matrices, registry)
+    assert set(chosen.models) == set(registry.index[:3])
+    assert chosen.missing == ("gone",)
+    assert chosen.selection is None
+
+
+def test_a_pool_smaller_than_k_is_told(matrices, registry) -> None:
+    with pytest.raises(UserError, match=r"pool 'hybrid': \d+ models have features, k is 50"):
+        fill(SEARCHED, matrices, registry, k=50)
+
+
+def test_the_path_ends_at_the_score_of_the_restarts(matrices, registry) -> None:
+    fixed = {"title": "t", "models": [*registry.index[:3]]}
+    chosen = {"S": fill(SEARCHED, matrices, registry), "L": fill(fixed, matrices, registry)}
+    table = trajectory_table(chosen)
+    assert table["submission"].unique().tolist() == ["S"]
+    assert table[table.stage == "greedy"]["size"].tolist() == [2, 3, 4, 5]
+    assert table["mean_similarity"].iloc[-1] == pytest.approx(chosen["S"].selection.score)
+
+
+def test_the_summary_bounds_the_objective_from_above(matrices, registry) -> None:
+    chosen = fill(SEARCHED, matrices, registry)
+    certificate = certify(chosen.objective, chosen.selection, time_limit=5)
+    row = summary_row("S", SEARCHED, chosen, certificate, matrices, registry)
+    assert row["objective"] == pytest.approx(row["a"])
+    assert row["upper_bound"] >= row["objective"]
