@@ -1,0 +1,181 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What does each model make of the images?
+#
+# Every model looks at the same images. What its *penultimate* layer gives, the last representation before the classifier, is kept as
+# a matrix with one row an image: the **features**. All later notebooks compare these matrices and never touch a model again. In: a
+# table of models, their weights, and sets of images. Out: one feature file for each model and set, and a list of what failed.
+
+# %%
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import display
+from PIL import Image
+
+from realign_utils.errors import UserError
+from realign_utils.features import extract
+from realign_utils.images import load_images, manifest, mosaic
+from realign_utils.registry import choose, read_registry
+from realign_utils.store import write_text
+
+# %% tags=["parameters"]
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several
+models = "all"  # 'all', a query on the registry, or names
+weights_dir = "runs/demo/zoo/weights"  # folder of <model>.safetensors or .pth checkpoints; null: the model hub
+proxies = {  # image sets on which models are compared before submitting
+    "cifar100_like": {
+        "number": 500,
+        "seed": 0,
+        "kind": "patches",
+        "split": "proxy_low",
+        "classes": "all",
+        "resolution": 16,
+    },
+    "imagenette_like": {
+        "number": 500,
+        "seed": 0,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "retina", "brick", "page"],
+        "resolution": 32,
+    },
+}
+evaluation = {  # held-out images that stand for the portal's; null: none at hand
+    "number": 500,
+    "seed": 0,
+    "kind": "patches",
+    "split": "evaluation",
+    "classes": "all",
+    "resolution": 32,
+}
+device = "auto"  # auto, cpu, mps, cuda, cuda:N
+batch_size = 64  # images in a forward pass; halved when too many
+dtype = "float32"  # arithmetic of the forward pass; 16-bit types by autocast
+token_pooling = "mean"  # how layers that give a grid of tokens become one vector
+interpolation = "timm"  # of the resize; timm: what each model was trained with
+runs = "runs/demo"  # folder of this profile's results
+store = "runs/store"  # folder of features and weights, shared, by key
+
+# %% [markdown]
+# ## The models
+#
+# A row of the table says which layer is the penultimate one and how an image must be resized, cropped and normalised for the model.
+# Expect several families of each *mechanism*, the way in which a model mixes information between places of the image.
+
+# %%
+chosen = choose(read_registry(registry), models)
+chosen.groupby("mechanism")[["family", "params_m"]].agg(
+    {"family": ["size", "nunique"], "params_m": ["min", "max"]}
+).set_axis(["models", "families", "smallest (M)", "largest (M)"], axis=1)
+
+# %% [markdown]
+# A mechanism with a single family cannot be told apart from that family: keep it in mind where later tables compare mechanisms.
+#
+# ## The images
+#
+# The *proxies* are images that everyone has; they stand for the portal's secret ones. The *evaluation*, where there is one, is held
+# out: nothing is chosen by it. A sample takes as many images of each class as of any other and depends only on the seed.
+
+# %%
+sources = {**proxies, **({"evaluation": evaluation} if evaluation else {})}
+image_sets = {name: load_images(source, name=name) for name, source in sources.items()}
+pd.DataFrame(
+    {
+        name: {
+            "images": len(images),
+            "classes": len(set(images.labels)),
+            "first": images.identifiers[0],
+        }
+        for name, images in image_sets.items()
+    }
+).T
+
+# %% [markdown]
+# Each set is written down as a manifest: the challenge's two names of every image, its class, and the SHA-256 of its content. With it
+# the very same images can be asked for again, and anyone can check that they have them.
+
+# %%
+for name, images in image_sets.items():
+    write_text(Path(runs) / "images" / f"{name}.csv", manifest(images).to_csv(index=False))
+
+# %% [markdown]
+# So they look, in the order above. Look for two things that matter later: how much detail an image has, and how easily the classes
+# are told apart. Few, easy classes make all models seem alike.
+
+# %%
+for images in image_sets.values():
+    display(Image.fromarray(mosaic(images, 3, 24)))
+
+# %% [markdown]
+# ## The features
+#
+# Each model is built once and sees every set, without gradients and with all its layers in evaluation mode. A hook *copies* what
+# the layer gives, so that a later in-place operation cannot change it. Layers that give a grid of tokens are pooled to one vector
+# (`token_pooling`); with `mean`, over the tokens that stand for places of the image.
+#
+# A feature file is named by all that it was made of: the weights' hash, the layer, the preprocessing, the images and the versions of
+# the libraries. So a second run computes nothing again, and a changed ingredient can never be overlooked. A model that fails is a
+# row of the table of failures, and the others go on.
+
+# %%
+extraction = extract(
+    chosen,
+    image_sets,
+    store=store,
+    weights_dir=weights_dir,
+    device=device,
+    batch_size=batch_size,
+    dtype=dtype,
+    token_pooling=token_pooling,
+    interpolation=interpolation,
+)
+
+# %% [markdown]
+# ## What came out
+#
+# How many models of how many gave features, and of which dimension *d*. *Cached* files were computed by an earlier run and only
+# verified in this one; *seconds* is what this run spent.
+
+# %%
+write_text(Path(runs) / "features.csv", extraction.index.to_csv(index=False))
+write_text(Path(runs) / "failures.csv", extraction.failures.to_csv(index=False))
+if extraction.index.empty:
+    raise UserError(f"no model gave features: {extraction.failures['reason'][0]}")
+index = extraction.index
+index.groupby("images", sort=False).agg(
+    models=("model", "size"),
+    smallest_d=("d", "min"),
+    largest_d=("d", "max"),
+    cached=("cached", "sum"),
+    seconds=("seconds", "sum"),
+).assign(of=len(chosen))
+
+# %% [markdown]
+# If *models* is below *of*, the table of failures says why. Dimensions differ from model to model, and CKA allows that; but for
+# few images and many dimensions its biased estimate is too high, which is why `2_cka` computes the debiased one as well.
+
+# %%
+with pd.option_context("display.max_colwidth", None):
+    display(extraction.failures if len(extraction.failures) else "No model failed.")
+
+# %% [markdown]
+# The slowest models, in seconds over all sets. A model that fails for want of memory is tried with smaller and smaller batches
+# first, so memory is named as a reason only if a single image is too much.
+
+# %%
+index.groupby("model")["seconds"].sum().nlargest(5).to_frame().T

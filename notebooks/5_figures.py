@@ -1,0 +1,295 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What do the results look like?
+#
+# The paper's Figures 2 to 7 and the two calibration scatters, drawn from what `2_cka`, `3_select` and `4_calibrate` left. Nothing is
+# decided here: every number in a picture is read from the data that it shows. Each figure is saved as PNG, SVG and PDF. At the end the
+# same functions draw the two matrices that the paper itself published only as pictures.
+
+# %%
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import Image
+
+from realign_utils import figures as draw
+from realign_utils.embedding import embed
+from realign_utils.figure_style import mark_models
+from realign_utils.matrices import read_matrix
+from realign_utils.registry import choose, read_registry
+from realign_utils.search import greedy
+
+# %% tags=["parameters"]
+runs = "runs/demo"  # folder of this profile's results
+figures = "figures/demo"  # folder of this profile's figures
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several
+proxies = {  # image sets on which models are compared before submitting
+    "cifar100_like": {
+        "number": 500,
+        "seed": 0,
+        "kind": "patches",
+        "split": "proxy_low",
+        "classes": "all",
+        "resolution": 16,
+    },
+    "imagenette_like": {
+        "number": 500,
+        "seed": 0,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "retina", "brick", "page"],
+        "resolution": 32,
+    },
+}
+evaluation = {  # held-out images that stand for the portal's; null: none at hand
+    "number": 500,
+    "seed": 0,
+    "kind": "patches",
+    "split": "evaluation",
+    "classes": "all",
+    "resolution": 32,
+}
+estimator = "biased"  # HSIC estimator of the CKA that the search maximises
+reference_proxy = "cifar100_like"  # proxy of the calibration ratio real / proxy
+portal = None  # CSV of published portal scores; null: none
+families = {  # groups of Figure 4: queries on the registry's columns, or names
+    "blur/ResNet": "family.str.contains('res|densenet')",
+    "hybrid attention": "mechanism == 'hybrid'",
+    "pure ViT": "mechanism == 'attention'",
+}
+highlight = "S4"  # the submission of Figures 2, 5, 6 and 7
+contrast = "S1"  # the submission beside it in Figure 3
+seed = 0  # seed of the search and of the figures
+
+# %% [markdown]
+# ## What there is
+#
+# One matrix for each set of images, and the scores of each submission.
+
+# %%
+sets = [*proxies, "evaluation"] if evaluation else list(proxies)
+read = {name: read_matrix(Path(runs) / "cka" / f"{name}_{estimator}.csv") for name in sets}
+models, similarity = read[reference_proxy]
+calibration = pd.read_csv(Path(runs) / "calibration.csv")
+titles = calibration["submission"] + ": " + calibration["title"]
+titles = dict(zip(calibration["submission"], titles, strict=True))
+calibration.round(3)
+
+# %% [markdown]
+# The members of each submission, as rows of the matrices.
+
+# %%
+members = {
+    name: pd.read_csv(Path(runs) / "submissions" / f"{name}.csv")["model"].tolist()
+    for name in titles
+}
+rows = {name: [models.index(model) for model in chosen] for name, chosen in members.items()}
+block = {name: similarity[np.ix_(places, places)] for name, places in rows.items()}
+
+# %% [markdown]
+# Models are coloured by the families of Figure 4, and by mechanism where they belong to none. Colour and shape say the same thing, so that
+# nothing is lost in print without colours or to a reader who does not tell them apart.
+
+# %%
+known = read_registry(registry)
+groups = {m: family for family, which in families.items() for m in choose(known, which).index}
+others = {m: f"other {mechanism}" for m, mechanism in known["mechanism"].items() if m not in groups}
+marks = mark_models(groups | others)
+
+# %% [markdown]
+# ## Figure 2: one submission, pair by pair
+#
+# Rows and columns are ordered by hierarchical clustering, so that models that see alike are neighbours. The diagonal, 1 by definition, is
+# left grey: it would use up half of the colours. Expect blocks where models share a design.
+
+# %%
+panel = draw.Panel(
+    f"{titles[highlight]}, on {reference_proxy}", block[highlight], members[highlight]
+)
+stem = draw.save(draw.heatmap(panel, marks), figures, "fig2_heatmap")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# A block brighter than its surroundings is a group within the set. A dark row is a model that the set could do without; the title names
+# the darkest cell.
+#
+# ## Figure 3: two submissions on one scale
+#
+# The same colours mean the same values on both sides, and that is all the figure is for: compared on scales of their own, any two matrices
+# look alike.
+
+# %%
+panels = [draw.Panel(titles[name], block[name], members[name]) for name in (highlight, contrast)]
+stem = draw.save(draw.heatmaps(panels, marks), figures, "fig3_comparison")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# The paper reads its own pair so: the homogeneous set is evenly high, the diverse one has blocks that part on richer images. Whether they
+# do is seen when all submissions are drawn on all sets of images, again on one scale.
+
+# %%
+everywhere = {
+    name: {s: read[s][1][np.ix_(places, places)] for s in sets} for name, places in rows.items()
+}
+stem = draw.save(draw.overview(everywhere), figures, "overview")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# Down a column the models and their order stay, only the images change. A pattern that fades on the way down belonged to the images; one
+# that stays belongs to the models.
+#
+# ## Figure 4: within families
+#
+# The bars start at zero, because their length is what is compared. The interval is the jackknife over models of `4_calibrate`.
+
+# %%
+within = pd.read_csv(Path(runs) / "family_similarity.csv")
+bars = draw.family_bars(within, interval="95 % jackknife interval over models")
+stem = draw.save(bars, figures, "fig4_families")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# Read the number of pairs before the height: a family of three models has three pairs. If all bars of one set of images are longer than
+# those of another, the images inflate CKA for everybody, and nothing is learnt about families.
+#
+# ## Figure 5: a map of the models
+#
+# Multidimensional scaling puts every model where its distances to the others come as close as possible to 1 − CKA. *Stress* is the
+# relative error that remains (0: none; Kruskal called 0.2 poor). Only distances mean anything: the axes could be
+# turned.
+
+# %%
+embedding = embed(similarity, seed=seed)
+picture = draw.embedding_map(
+    models,
+    embedding,
+    marks=marks,
+    chosen=members[highlight],
+    title=f"{titles[highlight]}, on {reference_proxy}",
+    families=known["family"].to_dict(),
+)
+stem = draw.save(picture, figures, "fig5_map")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# Stars close together are what the search looked for, so their closeness proves nothing. What may be learnt is *which* region they lie
+# in, and whether models of one family lie together though nobody asked them to.
+#
+# ## Figure 6: what each model contributes
+#
+# The mean similarity of each model to the others of the set, with the range over those others.
+
+# %%
+averages = draw.average_similarity(
+    members[highlight], block[highlight], title=titles[highlight], marks=marks
+)
+stem = draw.save(averages, figures, "fig6_per_model")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# The axis does not start at zero; the points, not lengths, are compared. A spread of the means that is small against the ranges says
+# that no member is an outlier, though single pairs may differ much.
+#
+# ## Figure 7: the path of the search
+#
+# How the mean falls as the greedy stage adds models. A fixed list was not searched; for it the greedy stage is run on its own members.
+
+# %%
+path = pd.read_csv(Path(runs) / "selection" / "trajectories.csv").query("submission == @highlight")
+steps = path.loc[path["stage"] == "greedy", "mean_similarity"].tolist()
+steps = steps or list(greedy(block[highlight], len(block[highlight]))[1])
+final = path.loc[path["stage"] == "restarts", "mean_similarity"].max()
+bounds = pd.read_csv(Path(runs) / "submissions.csv", index_col="submission")
+bound = bounds.reindex(columns=["upper_bound"]).loc[highlight, "upper_bound"]
+sizes = range(2, len(steps) + 2)
+
+# %%
+curve = draw.trajectory(sizes, steps, title=titles[highlight], final=final, upper_bound=bound)
+stem = draw.save(curve, figures, "fig7_trajectory")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# A mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall; that it flattens does not show that
+# the set is the best. The dotted line does, where there is one: no set of this size lies above it, and the gap below it is all that a
+# better search could win.
+#
+# ## Calibration: proxy against real
+#
+# A point on the line would be a proxy that tells the truth; a cloud *parallel* to it, one that ranks rightly all the same.
+
+# %%
+real = "portal" if portal else "held-out images"
+scatter = draw.calibration_scatter(calibration, list(proxies), real=real)
+stem = draw.save(scatter, figures, "calibration")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# Points below the line were promised too much. With so few of them no line should be fitted. The same as ratios:
+
+# %%
+ratios = draw.calibration_ratios(calibration, list(proxies))
+stem = draw.save(ratios, figures, "calibration_ratios")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# A proxy whose marks stand one above the other, wherever that is, ranks the submissions as the evaluation does.
+#
+# ## The paper's own matrices
+#
+# The paper shows two matrices only as pictures. Read off their colours (`params/published/`, ±0.002 a cell) they can be drawn again.
+# Expect a mean of 0.761, and look for the minimum: the paper's caption says "approximately 0.55".
+
+# %%
+published_models, published = read_matrix("params/published/s4_cifar100_cka_digitised.csv")
+published_panel = draw.Panel("S4 as published, on CIFAR-100", published, published_models)
+published_marks = mark_models(read_registry("params/registry.csv")["mechanism"].to_dict())
+stem = draw.save(draw.heatmap(published_panel, published_marks), figures, "published_fig2")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# The title gives the lowest pair: no cell is near 0.55. Beside it the matrix of S1, whose models were never named:
+
+# %%
+_, diverse = read_matrix("params/published/s1_cifar100_cka_digitised.csv")
+published_panels = [published_panel, draw.Panel("S1 as published, on CIFAR-100", diverse)]
+stem = draw.save(draw.heatmaps(published_panels, published_marks), figures, "published_fig3")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# The diverse set has the darker corners, as the paper says. Its Figure 6 named the three models that contribute most: resnetblur50,
+# cspresnext50, ecaresnetlight.
+
+# %%
+averages = draw.average_similarity(
+    published_models, published, title="S4 as published, on CIFAR-100", marks=published_marks
+)
+stem = draw.save(averages, figures, "published_fig6")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# They are the first three. Its Figure 7 has the mean converge "by model 12"; a greedy search on the paper's own matrix does this:
+
+# %%
+steps = greedy(published, len(published))[1]
+curve = draw.trajectory(range(2, len(steps) + 2), steps, title="S4 as published, on CIFAR-100")
+stem = draw.save(curve, figures, "published_fig7")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# There is no plateau: the mean falls with every model to the last, and the twenty are the whole set, so that its end says nothing
+# of how good the search was.

@@ -1,0 +1,441 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Architecture-Homogeneous Model Selection for Representational Alignment: a re-execution
+
+# %% tags=["remove", "imports"]
+
+import pandas as pd
+from IPython.display import Markdown, display
+
+from realign_utils.report import figure, table
+from realign_utils.results import findings, model_counts, provenance, read_results
+
+# %% tags=["parameters", "remove"]
+profile = "demo"  # name of the profile
+title = "small models trained on patches of photographs"  # title of the report
+k = 8  # models in a submission
+runs = "runs/demo"  # folder of this profile's results
+figures = "figures/demo"  # folder of this profile's figures
+proxies = {  # image sets on which models are compared before submitting
+    "cifar100_like": {
+        "number": 500,
+        "seed": 0,
+        "kind": "patches",
+        "split": "proxy_low",
+        "classes": "all",
+        "resolution": 16,
+    },
+    "imagenette_like": {
+        "number": 500,
+        "seed": 0,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "retina", "brick", "page"],
+        "resolution": 32,
+    },
+}
+reference_proxy = "cifar100_like"  # proxy of the calibration ratio real / proxy
+estimator = "biased"  # HSIC estimator of the CKA that the search maximises
+token_pooling = "mean"  # how layers that give a grid of tokens become one vector
+restarts = 500  # random initialisations of the search
+submissions = {  # the sets to submit
+    "S1": {
+        "title": "imagenette_like-optimized (any architecture)",
+        "pool": "full",
+        "proxies": {"imagenette_like": 1.0},
+        "models": None,
+        "portal": None,
+        "note": None,
+    },
+    "S2": {
+        "title": "All-ViT (listed by hand)",
+        "pool": None,
+        "proxies": None,
+        "models": [
+            "vit_width64_seed0",
+            "vit_width64_seed1",
+            "vit_patch4_width48_seed0",
+            "deit_width64_seed0",
+            "beit_width64_seed0",
+            "convit_width64_seed0",
+            "swin_width32_seed0",
+            "swin_width48_seed0",
+        ],
+        "portal": None,
+        "note": None,
+    },
+    "S3": {
+        "title": "All-attention (both proxies)",
+        "pool": "attention",
+        "proxies": {"cifar100_like": 0.5, "imagenette_like": 0.5},
+        "models": None,
+        "portal": None,
+        "note": None,
+    },
+    "S4": {
+        "title": "CNN and light hybrids (cifar100_like-optimized)",
+        "pool": "cnn_and_light_hybrids",
+        "proxies": {"cifar100_like": 1.0},
+        "models": None,
+        "portal": None,
+        "note": None,
+    },
+}
+highlight = "S4"  # the submission of Figures 2, 5, 6 and 7
+contrast = "S1"  # the submission beside it in Figure 3
+portal = None  # CSV of published portal scores; null: none
+zoo = {  # the small models to train first; null: none
+    "table": "params/zoo.csv",
+    "models": "all",
+    "images": {
+        "number": 6000,
+        "seed": 0,
+        "kind": "patches",
+        "split": "train",
+        "classes": "all",
+        "resolution": 32,
+    },
+    "epochs": None,
+    "minimum_accuracy": 0.6,
+}
+
+# %% tags=["remove"]
+results = read_results(runs)
+compared, tried = model_counts(results)
+scores = results.calibration
+found = findings(results, reference_proxy=reference_proxy, proxies=list(proxies))
+known = "real" if scores["real"].notna().any() else reference_proxy
+score_name = (
+    "real score" if known == "real" else f"score on {reference_proxy}, in want of an evaluation,"
+)
+best = scores[known].idxmax()
+real_is = (
+    "the portal's published score" if portal else "the score on the held-out evaluation images"
+)
+
+# %% [markdown]
+# ## Abstract
+
+# %%
+numbers = sorted({str(source["number"] or "all") for source in proxies.values()})
+held = (found["verdict"] == "holds").sum()
+text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align Challenge, on the profile *{profile}* ({title}).
+The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
+of one kind of architecture keep their alignment on new images better than mixed sets do. Here {compared} of {tried} models
+were compared on {len(proxies)} proxies of {" and ".join(numbers)} images each. The best {score_name} is
+{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(found)} of the paper's findings that this profile can
+test, {held} hold and {len(found) - held} do not ([@tbl:findings])."""
+display(Markdown(text.replace("\n", " ")))
+
+# %% [markdown]
+# ## Introduction
+#
+# Do independently trained networks come to represent images alike? The Re-Align Challenge makes the question a game: the Blue Team
+# selects models of a registry so that their pairwise CKA on held-out images is as high as possible. The paper under re-execution
+# computes CKA on two proxy sets of images, selects by a greedy search with local refinement, and reports that *architecture
+# homogeneity* predicts the real score better than the proxy score does.
+#
+# The numbers below are this run's. Where the paper states one, both are given.
+
+# %%
+analogy = (
+    "**What stands for what.** This profile needs no network and no GPU. In the place of the 141 models pretrained on ImageNet stand "
+    f"{tried} small networks, trained here on patches of photographs; the class of a patch is the photograph. The proxy "
+    "`cifar100_like` stands for CIFAR-100: all classes, low resolution, scaled up. `imagenette_like` stands for Imagenette: full "
+    "resolution, but four easily told classes. The evaluation stands for the portal's secret images: all classes, full resolution. "
+    "Training, proxies and evaluation use separate parts of every photograph. The code is that of the paper's profile; only the "
+    "models and images differ, so agreement here shows that the *mechanism* is real, not that the paper's *values* are."
+)
+display(
+    Markdown(
+        analogy
+        if zoo
+        else "Models and images are the paper's: pretrained weights, CIFAR-100 and Imagenette."
+    )
+)
+
+# %% [markdown]
+# ## Methods
+#
+# ### Objective
+#
+# The mean CKA over the pairs of a set $\mathcal{M}$ of models is to be as high as possible,
+#
+# $$\bar{\rho}(\mathcal{M}) = \frac{2}{|\mathcal{M}|(|\mathcal{M}|-1)} \sum_{i<j} \text{CKA}(F_i, F_j),$$
+#
+# where $F_i$ is the matrix of penultimate features of model $i$, one row an image.
+#
+# ### CKA
+#
+# Linear CKA [@kornblith2019] of $X$ and $Y$, whose columns are centred,
+#
+# $$\text{CKA}(X, Y) = \frac{\lVert Y^\top X \rVert_F^2}{\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F}.$$
+#
+# The paper's formula leaves the centring out; its values have it. CKA is invariant to rotation and isotropic scaling. This is the
+# biased estimator, as the portal's: for unrelated features of high dimension it is well above zero when images are few. The debiased
+# one [@song2012] is computed beside it.
+
+# %%
+dimensions = results.features["d"]
+display(
+    Markdown(
+        f"Features have {dimensions.min()} to {dimensions.max()} dimensions; layers that give a grid of tokens are pooled by "
+        f"*{token_pooling}*. The search maximises the {estimator} estimate."
+    )
+)
+
+# %% [markdown]
+# ### Optimisation
+#
+# Three stages, as in the paper: a greedy set grown from the most similar pair; best-improvement exchanges of one model, until none
+# improves; the same exchanges from random sets, of which the best is kept. Beyond the paper, an upper bound on every $k$-set tells how
+# far a result may be from the best one.
+
+# %%
+display(
+    Markdown(f"Each search here made {restarts} restarts from random sets of $k = {k}$ models.")
+)
+
+# %% [markdown]
+# ## Results
+#
+# ### Proxy calibration
+#
+# The table of the paper's section 3.1. *Real* is the score that counts, and the calibration ratio is real divided by the score on the
+# reference proxy.
+
+# %%
+display(
+    Markdown(
+        f"Real is {real_is}; the reference proxy is `{reference_proxy}`. The spread of the ratios, "
+        f"{scores['ratio'].min():.3f} to {scores['ratio'].max():.3f}, is what makes a proxy mislead: a proxy whose ratio were the "
+        "same for all submissions would rank them rightly however much it promised."
+    )
+)
+
+# %%
+shown = scores[["title", *proxies, "real", "ratio"]].reset_index()
+table(
+    shown,
+    f"Mean pairwise CKA of the submissions on the proxies, the real score, and the ratio real / {reference_proxy}.",
+    "tbl:calibration",
+    digits=4,
+    formats={"ratio": ".3f"},
+    file=f"{runs}/calibration.csv",
+)
+
+# %% [markdown]
+# How good are the sets as solutions of the search problem? Where the upper bound meets the objective, no set of the pool is better
+# ([@tbl:certificates]); a fixed list was not searched and is left out.
+
+# %%
+searched = results.submissions.dropna(subset=["upper_bound"])
+columns = ["title", "pool", "candidates", "objective", "upper_bound", "proved_optimal"]
+table(
+    searched[columns].reset_index(),
+    "The mean similarity that each search maximised, and an upper bound on that of every set of its pool.",
+    "tbl:certificates",
+    digits=4,
+    file=f"{runs}/submissions.csv",
+)
+
+# %% [markdown]
+# ### The submitted set
+
+# %%
+display(
+    Markdown(
+        f"[@fig:heatmap] shows the CKA of every pair of {highlight}, [@fig:comparison] compares it with {contrast}. "
+        f"[@fig:per-model] ranks its models by their mean similarity to the others."
+    )
+)
+
+# %%
+figure(
+    f"{figures}/fig2_heatmap",
+    f"Pairwise CKA of the models of {highlight} on `{reference_proxy}`, ordered by hierarchical clustering.",
+    "fig:heatmap",
+    number=2,
+    source="notebooks/5_figures.ipynb",
+)
+
+# %% [markdown]
+# A block brighter than its surroundings is a group within the set; a dark row is a model that the set could do without. The title names
+# the darkest pair. Whether a set is *homogeneous* shows only beside another one, on the same colours:
+
+# %%
+figure(
+    f"{figures}/fig3_comparison",
+    f"{highlight} and {contrast} on one colour scale, on `{reference_proxy}`.",
+    "fig:comparison",
+    number=3,
+    source="notebooks/5_figures.ipynb",
+)
+
+# %% [markdown]
+# The paper calls its spread of per-model averages narrow and concludes that there are no outliers. Compare the spread of the points
+# with the length of the ranges: a model may be average on the whole and still far from some other.
+
+# %%
+figure(
+    f"{figures}/fig6_per_model",
+    f"Mean CKA of each model of {highlight} to the other models of the set.",
+    "fig:per-model",
+    number=6,
+    source="notebooks/5_figures.ipynb",
+    width="80%",
+)
+
+# %% [markdown]
+# ### Families of architectures
+#
+# The mean CKA within families ([@fig:families]), and a map of all models in which those that see alike lie close ([@fig:map]).
+
+# %%
+figure(
+    f"{figures}/fig4_families",
+    "Mean CKA within families on each set of images. Intervals: jackknife over models, 95 %.",
+    "fig:families",
+    number=4,
+    source="notebooks/5_figures.ipynb",
+)
+
+# %% [markdown]
+# Compare families by their intervals, not by their bars: a family of a few models has few pairs. Longer bars on one set of images for
+# *all* families say something of the images, nothing of the families. The map shows the same similarities at once:
+
+# %%
+figure(
+    f"{figures}/fig5_map",
+    f"Multidimensional scaling of 1 − CKA on `{reference_proxy}`; stars mark {highlight}.",
+    "fig:map",
+    number=5,
+    source="notebooks/5_figures.ipynb",
+)
+
+# %% [markdown]
+# ### The path of the search
+#
+# How the mean falls as the greedy stage adds models ([@fig:trajectory]).
+
+# %%
+figure(
+    f"{figures}/fig7_trajectory",
+    f"Mean CKA of the greedy set of {highlight} against its size, and the result after swaps and restarts.",
+    "fig:trajectory",
+    number=7,
+    source="notebooks/5_figures.ipynb",
+    width="80%",
+)
+
+# %% [markdown]
+# The mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall. That it flattens does not show
+# that the set is the best one; the upper bound does, where there is one.
+#
+# ## Discussion
+#
+# ### The paper's findings on this run
+#
+# Each verdict is computed from this run's files. A finding that does not hold in the demo says something about the demo's small world,
+# not necessarily about the paper's; a finding that holds shows that the mechanism can arise.
+
+# %%
+table(
+    found,
+    "The paper's findings, with this run's numbers and verdicts.",
+    "tbl:findings",
+    markdown=["finding", "here"],
+)
+
+# %% [markdown]
+# ### Proxy against evaluation
+#
+# [@fig:calibration] sets the proxy scores against the real ones: a proxy that calibrates well puts the submissions on a line through
+# the origin, and one that ranks well keeps their order.
+
+# %%
+figure(
+    f"{figures}/calibration",
+    "Score on each proxy against the real score; the line is equality.",
+    "fig:calibration",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %% [markdown]
+# ### Limitations
+#
+# A handful of submissions makes every statement about calibration coarse. With few images biased CKA is too high, the more so
+# the more dimensions the features have. The layer is the registry's penultimate one; others may align differently.
+
+# %% [markdown]
+# ## Conclusion
+
+# %%
+failing = found[found["verdict"] != "holds"]["finding"].str.rstrip(".")
+display(
+    Markdown(
+        f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}. "
+        + (
+            f"Not confirmed here: {'; '.join(failing)}."
+            if len(failing)
+            else "All tested findings of the paper hold here."
+        )
+    )
+)
+
+# %% [markdown]
+# ## Appendix A: the submitted sets
+
+# %%
+for name, models in results.tables.items():
+    note = submissions[name].get("note")
+    display(
+        table(
+            models,
+            f"{name}: {submissions[name]['title']}." + (f" {note}" if note else ""),
+            f"tbl:{name.lower().replace('_', '-')}",
+            file=f"{runs}/submissions/{name}.csv",
+        )
+    )
+
+# %% [markdown]
+# ## Appendix B: models that failed
+
+# %%
+if len(results.failures):
+    display(table(results.failures, "Failures, with the reason.", "tbl:failures"))
+else:
+    display(Markdown(f"None: all {tried} models gave features on every set of images."))
+
+# %% [markdown]
+# ## Appendix C: provenance
+
+# %%
+facts = provenance(results, profile)
+table(facts, "How this run was made.", "tbl:provenance", file=f"{runs}/run.json")
+
+# %%
+durations = pd.Series(
+    {name: entry["seconds"] for name, entry in results.record["notebooks"].items()}
+)
+table(
+    durations.rename_axis("notebook").rename("seconds").reset_index(),
+    "Duration of the notebooks in this run; what earlier runs computed is not computed again.",
+    "tbl:durations",
+    digits=1,
+    file=f"{runs}/run.json",
+)

@@ -1,0 +1,148 @@
+"""The commands: ``realign run``, ``report``, ``select``, ``score``, ``check``, ``parameters``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from realign_utils.errors import NotebookFailed, UserError
+from realign_utils.store import write_json, write_text
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """Which of many vision models see alike, how sure are we, and on which images do they part?"""
+
+
+@commands.command()
+@click.argument("profile", default="demo")
+@click.option("--from", "first", metavar="NOTEBOOK", help="Start later, e.g. at 3_select.")
+@click.option("-p", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a parameter.")
+def run(profile: str, first: str | None, overrides: Sequence[str]) -> None:
+    """Run the notebooks of PROFILE (a name in params/ or a YAML file) and render the report."""
+    from realign_utils import pipeline, profiles
+
+    parameters, root = profiles.load(profile, overrides)
+    record = pipeline.run(parameters, root, first=first)
+    pipeline.render_report(parameters, root)
+    click.echo(pipeline.summary(parameters, root, record))
+
+
+@commands.command()
+@click.argument("profile", default="demo")
+@click.option("-p", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a parameter.")
+def report(profile: str, overrides: Sequence[str]) -> None:
+    """Render report.html and report.pdf of PROFILE again, without computing anything."""
+    from realign_utils import pipeline, profiles
+
+    for path in pipeline.render_report(*profiles.load(profile, overrides)):
+        click.echo(path)
+
+
+@commands.command()
+def parameters() -> None:
+    """Print the schema of a profile: every key, its type, its default and what it means."""
+    from realign_utils.parameters import documentation
+
+    click.echo(documentation())
+
+
+@commands.command()
+@click.argument("matrix", type=click.Path(path_type=Path))
+@click.option("-k", required=True, type=int, help="Size of the set.")
+@click.option("--restarts", default=500, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--certify", "prove", is_flag=True, help="Bound the best possible set.")
+@click.option("--time-limit", default=60.0, show_default=True, help="Seconds for --certify.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Stem of the CSV and JSON.")
+def select(
+    matrix: Path, k: int, restarts: int, seed: int, prove: bool, time_limit: float, out: Path | None
+) -> None:
+    """Choose the k most similar items of a labelled similarity MATRIX (a square CSV)."""
+    from realign_utils import search
+    from realign_utils.matrices import read_matrix
+
+    names, similarity = read_matrix(matrix)
+    selection = search.select(similarity, k, restarts=restarts, seed=seed)
+    chosen = [names[i] for i in selection.indices]
+    result = {"matrix": str(matrix), "k": k, "restarts": restarts, "seed": seed}
+    result |= {"mean_similarity": selection.score, "models": chosen}
+    if prove:
+        certificate = search.certify(similarity, selection, time_limit=time_limit)
+        result["upper_bound"] = certificate.upper_bound
+        result["gap"] = certificate.gap
+        result["optimal"] = certificate.optimal
+    _write_selection(out or Path(f"{matrix.stem}_k{k}"), result)
+
+
+@commands.command()
+@click.argument("submission", type=click.Path(path_type=Path))
+@click.option("--profile", default="demo", show_default=True, help="Whose models and images.")
+@click.option("--images", default="evaluation", show_default=True, help="Name of an image set.")
+@click.option("-p", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a parameter.")
+def score(submission: Path, profile: str, images: str, overrides: Sequence[str]) -> None:
+    """Score a Blue or Red SUBMISSION (JSON) as the portal does."""
+    from realign_utils import profiles
+    from realign_utils.scoring import score_file
+
+    settings, root = profiles.load(profile, overrides)
+    for line in score_file(submission, settings, root, images=images):
+        click.echo(line)
+
+
+@commands.command()
+@click.argument("submission", type=click.Path(path_type=Path))
+@click.option("--registry", type=click.Path(path_type=Path), help="Default: params/registry.csv.")
+@click.option(
+    "--size", type=click.IntRange(1), help="Entries required, by default 20 models or 1,000 images."
+)
+def check(submission: Path, registry: Path | None, size: int | None) -> None:
+    """Say whether a SUBMISSION (JSON) is valid, and every reason why not."""
+    from realign_utils.profiles import project_root
+    from realign_utils.registry import read_registry
+    from realign_utils.submission import faults, read_submission
+
+    models = read_registry(registry or project_root() / "params" / "registry.csv")
+    entered = read_submission(submission)
+    reasons = faults(entered, models, size=size)
+    if reasons:
+        raise UserError("\n".join(f"{submission}: {reason}" for reason in reasons))
+    click.echo(f"{submission}: valid, {len(entered.entries)} entries, {entered.track} track")
+
+
+def _write_selection(stem: Path, result: dict[str, Any]) -> None:
+    """Write a chosen set as CSV and JSON beside each other, and show it."""
+    rows = "".join(f"{i},{name}\n" for i, name in enumerate(result["models"], 1))
+    for path in (
+        write_text(stem.with_name(stem.name + ".csv"), "number,model\n" + rows),
+        write_json(stem.with_name(stem.name + ".json"), result),
+    ):
+        click.echo(f"written: {path}")
+    for key, value in result.items():
+        click.echo(f"{key}: {', '.join(value) if key == 'models' else value}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a user's mistake is one line and exit code 2, a failed notebook 1."""
+    try:
+        commands.main(args=arguments, prog_name="realign", standalone_mode=False)
+    except UserError as error:
+        _stop(str(error), 2)
+    except click.Abort:
+        _stop("interrupted; what was computed stays", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+    except click.ClickException as error:
+        _stop(" ".join(error.format_message().split()), 2)
+    except NotebookFailed as error:
+        _stop(str(error), 1)
+
+
+def _stop(message: str, code: int) -> None:
+    for line in message.splitlines():
+        click.echo(f"realign: {line}", err=True)
+    sys.exit(code)

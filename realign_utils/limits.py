@@ -1,0 +1,173 @@
+"""What a set may hold: models fixed in or out, so many of a family, so much capacity in all.
+
+Each is a `Limit` on the sum of some weight over the chosen models. Where limits contradict each
+other or k, `require_feasible` names those that do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from realign_utils.errors import UserError
+
+SLACK = 1e-9
+"""A limit counts as kept when it is exceeded by no more than this, relative to its weights."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``at_least <= sum of the weights of the chosen models <= at_most``.
+
+    Attributes
+    ----------
+    name : str
+        For messages, e.g. ``"at most 3 of family vit"``.
+    weights : tuple of float, length n
+        One for each row of the matrix.
+    at_least, at_most : float
+        Infinite where there is no such end.
+    """
+
+    name: str
+    weights: tuple[float, ...] = field(repr=False)
+    at_least: float = -np.inf
+    at_most: float = np.inf
+
+
+def count_limit(
+    rows: Iterable[int], n: int, *, name: str, at_least: int = 0, at_most: float = np.inf
+) -> Limit:
+    """So many of some models, e.g. of a family.
+
+    Parameters
+    ----------
+    rows : iterable of int
+        The models that are counted.
+    n : int
+        Rows of the matrix.
+    name : str
+        How messages call it.
+    at_least, at_most : int
+        Ends of the count.
+
+    Returns
+    -------
+    Limit
+    """
+    weights = np.zeros(n)
+    weights[list(rows)] = 1.0
+    return Limit(name, tuple(weights.tolist()), at_least, at_most)
+
+
+def include(rows: Sequence[int], n: int) -> list[Limit]:
+    """Models fixed in: a limit for each, so that a conflict names the model's row."""
+    return [count_limit([row], n, name=f"row {row} fixed in", at_least=1) for row in rows]
+
+
+def exclude(rows: Sequence[int], n: int) -> list[Limit]:
+    """Models fixed out: a limit for each."""
+    return [count_limit([row], n, name=f"row {row} fixed out", at_most=0) for row in rows]
+
+
+@dataclass(frozen=True)
+class Loads:
+    """All limits as ``weights @ x <= most``, each scaled to a largest weight of 1.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (m, n)
+    most : ndarray of shape (m,)
+    """
+
+    weights: np.ndarray
+    most: np.ndarray
+
+    def excess(self, sets: np.ndarray) -> np.ndarray:
+        """How far sets, (r, k), break the limits in all, (r,); 0 where all are kept."""
+        return cut(self.carried(sets).sum(axis=2) - self.most[:, None]).sum(axis=0)
+
+    def carried(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Weights of some rows, of shape (m, *rows.shape)."""
+        return self.weights[:, rows] if len(self.most) else np.zeros((0, *np.shape(rows)))
+
+
+def cut(excess: np.ndarray) -> np.ndarray:
+    """Excess over limits, with what may be rounding set to 0."""
+    return np.where(excess > SLACK, excess, 0.0)
+
+
+def loads_of(limits: Sequence[Limit], rows: Sequence[int], n: int) -> Loads:
+    """The limits on some rows of a matrix of n rows, as `Loads`.
+
+    Raises
+    ------
+    UserError
+        If a limit has not one weight for each row of the matrix.
+    """
+    weights, most = [np.zeros((0, len(rows)))], []
+    for limit in limits:
+        values = np.array(limit.weights, dtype=np.float64)
+        if values.shape != (n,) or not np.isfinite(values).all():
+            raise UserError(f"limit {limit.name!r}: needs {n} finite weights, one for each row")
+        scale = float(np.abs(values).max()) or 1.0
+        for sign, end in ((1.0, limit.at_most), (-1.0, -limit.at_least)):
+            if np.isfinite(end):
+                weights.append(sign * values[None, list(rows)] / scale)
+                most.append(end / scale)
+    return Loads(np.concatenate(weights), np.array(most, dtype=np.float64))
+
+
+def require_feasible(
+    limits: Sequence[Limit], k: int, pool: Sequence[int], n: int
+) -> tuple[int, ...]:
+    """Find a k-set of the pool within all limits, or say which limits contradict each other.
+
+    Parameters
+    ----------
+    limits : sequence of Limit
+    k : int
+    pool : sequence of int
+        Rows that may be chosen.
+    n : int
+        Rows of the matrix.
+
+    Returns
+    -------
+    tuple of int, length k
+        Places within the pool.
+
+    Raises
+    ------
+    UserError
+        Names a smallest group of limits that no k-set can keep together.
+    """
+    found = _any_set(limits, k, pool, n)
+    if found is not None:
+        return found
+    conflict = list(limits)
+    for limit in limits:
+        others = [other for other in conflict if other is not limit]
+        if _any_set(others, k, pool, n) is None:
+            conflict = others
+    names = " and ".join(repr(limit.name) for limit in conflict)
+    raise UserError(f"no {k} of the {len(pool)} candidates can keep {names}")
+
+
+def _any_set(
+    limits: Sequence[Limit], k: int, pool: Sequence[int], n: int
+) -> tuple[int, ...] | None:
+    loads = loads_of(limits, pool, n)
+    constraints = [LinearConstraint(np.ones((1, len(pool))), k, k)]
+    if len(loads.most):
+        constraints.append(LinearConstraint(loads.weights, -np.inf, loads.most))
+    found = milp(
+        np.zeros(len(pool)),
+        constraints=constraints,
+        integrality=np.ones(len(pool)),
+        bounds=Bounds(0, 1),
+    )
+    return tuple(np.flatnonzero(found.x > 0.5).tolist()) if found.x is not None else None

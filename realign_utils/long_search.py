@@ -1,0 +1,132 @@
+"""A memetic search for large matrices (n to 3,000, k to 500), beyond the paper's three stages.
+
+A population of sets is improved by tabu search, which goes on past local optima by forbidding, for
+a while, to undo what it did; two good sets breed a third that keeps what they share. After Wu &
+Hao 2013 ("A hybrid metaheuristic method for the maximum diversity problem"). At the size of the
+registry the restarts of `search` already end at the best; this matters from some 500 rows on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from realign_utils.swaps import candidate_matrix, improve_by_swaps, join_greedily, mean_over_pairs
+
+_POPULATION = 10
+_WIDTH = 12
+"""Models on either side of a swap that are looked at in a step of the tabu search."""
+
+
+def search_longer(
+    similarity: object,
+    k: int,
+    *,
+    time_limit: float = 60,
+    seed: int = 0,
+    candidates: Sequence[int] | None = None,
+    start: Sequence[int] | None = None,
+) -> tuple[tuple[int, ...], float]:
+    """Search for the k models of highest mean pairwise similarity until time is up.
+
+    Parameters
+    ----------
+    similarity : array-like or tensor of shape (n, n)
+        Symmetric; the diagonal is ignored.
+    k : int
+        Size of the set.
+    time_limit : float
+        Seconds. The result depends on it, and so on the machine.
+    seed : int
+        Of the random choices.
+    candidates : sequence of int, optional
+        Rows that may be chosen; all by default.
+    start : sequence of int, length k, optional
+        A set to start from besides the greedy one; the result is never worse.
+
+    Returns
+    -------
+    indices : tuple of int, length k
+        Ascending; no single swap improves the set.
+    score : float
+        Its mean similarity over pairs.
+    """
+    deadline = time.monotonic() + time_limit
+    matrix, pool = candidate_matrix(similarity, k, candidates)
+    rng = np.random.default_rng(seed)
+    first = [join_greedily(matrix, k)]
+    if start is not None:
+        first.append(np.searchsorted(pool, sorted(start)).tolist())
+    population = [np.sort(rows) for rows in improve_by_swaps(matrix, np.array(first))]
+    while len(population) < _POPULATION and time.monotonic() < deadline:
+        population.append(_tabu(matrix, rng.permutation(len(pool))[:k], rng, deadline))
+    values = [_sum(matrix, rows) for rows in population]
+    while time.monotonic() < deadline and k < len(pool):
+        mother, father = rng.choice(len(population), 2, replace=len(population) < 2)
+        child = _tabu(
+            matrix, _breed(matrix, population[mother], population[father], rng), rng, deadline
+        )
+        value, worst = _sum(matrix, child), int(np.argmin(values))
+        known = any((child == rows).all() for rows in population)
+        if value > values[worst] and not known:
+            population[worst], values[worst] = child, value
+    best = improve_by_swaps(matrix, population[int(np.argmax(values))][None])
+    return tuple(pool[best[0]].tolist()), float(mean_over_pairs(matrix, best)[0])
+
+
+def _breed(
+    matrix: np.ndarray, mother: np.ndarray, father: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """What both parents have, filled up by turns with what fits best from the one and the other."""
+    child = np.intersect1d(mother, father)
+    support = matrix[child].sum(axis=0)
+    rest = [np.setdiff1d(parent, child) for parent in (mother, father)]
+    turn = int(rng.integers(2))
+    while len(child) < len(mother):
+        place = int(support[rest[turn]].argmax())
+        row = rest[turn][place]
+        rest[turn] = np.delete(rest[turn], place)
+        child, support, turn = np.append(child, row), support + matrix[row], 1 - turn
+    return child
+
+
+def _tabu(
+    matrix: np.ndarray, rows: np.ndarray, rng: np.random.Generator, deadline: float
+) -> np.ndarray:
+    """The best set met on a walk that takes the best allowed swap, up or down, each time."""
+    n, k = len(matrix), len(rows)
+    inside = np.zeros(n, dtype=bool)
+    inside[rows] = True
+    support = matrix[inside].sum(axis=0)
+    value = best_value = 0.0
+    best, allowed_at = inside.copy(), np.zeros(n, dtype=int)
+    width, tenure = min(_WIDTH, k, n - k), min(k, n - k) // 4
+    step, improved_at = 0, 0
+    while width and step - improved_at < 20 * max(k, 10):
+        step += 1
+        if step % 100 == 0 and time.monotonic() > deadline:
+            break
+        allowed = allowed_at <= step
+        out = np.argpartition(np.where(inside & allowed, support, np.inf), width - 1)[:width]
+        into = np.argpartition(np.where(~inside & allowed, -support, np.inf), width - 1)[:width]
+        change = support[into] - support[out][:, None] - matrix[np.ix_(out, into)]
+        change[~(inside & allowed)[out]] = -np.inf  # fewer than `width` are allowed
+        change[:, ~(~inside & allowed)[into]] = -np.inf
+        i, j = np.unravel_index(change.argmax(), change.shape)
+        if change[i, j] == -np.inf:
+            continue
+        leaving, entering = out[i], into[j]
+        inside[leaving], inside[entering] = False, True
+        support += matrix[entering] - matrix[leaving]
+        value += change[i, j]
+        allowed_at[leaving] = step + 1 + tenure + rng.integers(1 + tenure)
+        allowed_at[entering] = step + 1 + tenure // 2 + rng.integers(1 + tenure // 2)
+        if value > best_value + 1e-12:
+            best, best_value, improved_at = inside.copy(), value, step
+    return np.flatnonzero(best)
+
+
+def _sum(matrix: np.ndarray, rows: np.ndarray) -> float:
+    return float(matrix[np.ix_(rows, rows)].sum())

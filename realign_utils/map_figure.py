@@ -1,0 +1,123 @@
+"""The models in the plane, with the submitted ones named (Figure 5)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from realign_utils.embedding import Embedding
+from realign_utils.figure_style import (
+    DOUBLE_COLUMN,
+    INK,
+    OTHER,
+    Mark,
+    fit,
+    handle,
+    house_style,
+    legend_below,
+    number,
+    shorten,
+)
+from realign_utils.labels import beside, near
+
+
+@house_style()
+def embedding_map(
+    names: Sequence[str],
+    embedding: Embedding,
+    *,
+    marks: Mapping[str, Mark],
+    chosen: Sequence[str],
+    title: str,
+    families: Mapping[str, str] | None = None,
+    resampled: np.ndarray | None = None,
+) -> Figure:
+    """Draw the models in the plane, the chosen ones as stars (the paper's Figure 5).
+
+    Parameters
+    ----------
+    names : sequence of str, length m
+    embedding : Embedding
+        Of the same models.
+    marks : mapping of str to Mark
+        Each model's group by colour and shape.
+    chosen : sequence of str
+        The submitted models, named in the enlarged part.
+    title : str
+        The stress is added from `embedding`.
+    families : mapping of str to str, optional
+        Each model's family; families of three and more are named where there is room.
+    resampled : numpy.ndarray, shape (r, m, 2), optional
+        Maps of r resamples of the images, aligned to `embedding`, drawn as faint clouds.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        All models on the left, the surroundings of the chosen ones on the right; two columns wide.
+    """
+    points = embedding.coordinates
+    placed = np.isfinite(points).all(axis=1)
+    stars = np.isin(names, list(chosen)) & placed
+    figure = Figure(figsize=(DOUBLE_COLUMN, 3.9), layout="constrained")
+    whole, part = figure.subplots(1, 2, width_ratios=[1.55, 1])
+    looks = [marks.get(name, OTHER) for name in names]
+    for axes, size in ((whole, 3.5), (part, 4.5)):
+        _points(axes, points, looks, stars, size, resampled)
+        axes.set(aspect="equal", anchor="N", xlabel="dimension 1 (1 − linear CKA)")
+    whole.set_ylabel("dimension 2")
+    whole.set_title(f"{fit(title, 3.0)}\n{placed.sum()} models, stress {number(embedding.stress)}")
+    (left, right), (bottom, top) = _surroundings(points[stars], ratio=0.62)
+    part.set(xlim=(left, right), ylim=(bottom, top))
+    part.set_title(f"the submitted {stars.sum()} (stars)\nenlarged from the frame")
+    frame = Rectangle((left, bottom), right - left, top - bottom, fill=False, ec=INK, lw=0.6)
+    whole.add_patch(frame)
+    beside(part, points[stars], shorten(np.array(names)[stars].tolist()))
+    star = handle(Mark("submitted, in its group's colour", "white", "*"), size=8)
+    legend_below(figure, looks, star, loc="outside lower center")
+    if families:
+        _name_families(
+            whole, points[placed], [families.get(n, "") for n in np.array(names)[placed]]
+        )
+    return figure
+
+
+def _points(
+    axes: Axes,
+    points: np.ndarray,
+    looks: Sequence[Mark],
+    stars: np.ndarray,
+    size: float,
+    resampled: np.ndarray | None,
+) -> None:
+    if resampled is not None:
+        for index, look in enumerate(looks):
+            axes.plot(*resampled[:, index].T, ".", color=look.colour, ms=1, alpha=0.25, zorder=1)
+    for look in dict.fromkeys(looks):
+        member = np.array([other == look for other in looks])
+        plain, star = points[member & ~stars], points[member & stars]
+        axes.plot(*plain.T, look.marker, color=look.colour, mec=INK, mew=0.3, ms=size, zorder=2)
+        axes.plot(*star.T, "*", color=look.colour, mec=INK, mew=0.5, ms=2.1 * size, zorder=4)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def _surroundings(points: np.ndarray, ratio: float) -> np.ndarray:
+    """Frame, ((left, right), (bottom, top)), of the points with a margin and a width / height."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    width, height = np.maximum(high - low, 1e-3) * 1.2
+    half = np.array([max(width, height * ratio), max(height, width / ratio)]) / 2
+    centre = (low + high) / 2
+    return np.stack([centre - half, centre + half], axis=1)
+
+
+def _name_families(axes: Axes, points: np.ndarray, families: Sequence[str], least: int = 3) -> None:
+    large = [f for f, count in Counter(families).most_common() if f and count >= least]
+    member = [np.array([family == other for other in families]) for family in large]
+    centres = np.array([np.median(points[rows], axis=0) for rows in member]).reshape(-1, 2)
+    near(axes, centres, large, obstacles=points, optional=True, style="italic")

@@ -1,0 +1,190 @@
+"""The schema of a profile: everything one may change, checked before any work begins.
+
+A profile is a YAML file of `params/` (or anywhere). Its top-level keys are the papermill parameters
+of the notebooks: each notebook declares those that it reads, and no others exist.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PoolingName = Literal["mean", "cls", "flatten"]
+InterpolationName = Literal["timm", "nearest", "bilinear", "bicubic", "lanczos"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Sample(_Section):
+    number: int | None = Field(
+        500, ge=4, description="images to sample, stratified by class; null: all"
+    )
+    seed: int = Field(0, ge=0, description="seed of the sample")
+
+
+class Patches(_Sample):
+    """Patches of the pictures that ship inside scikit-image and scikit-learn (the demo's images)."""
+
+    kind: Literal["patches"]
+    split: Literal["train", "validation", "proxy_low", "proxy_full", "evaluation"] = Field(
+        description="which cells of the pictures' grid the patches are cut from"
+    )
+    classes: Literal["all"] | list[str] = Field("all", description="pictures to cut from")
+    resolution: int = Field(
+        32,
+        ge=4,
+        le=32,
+        description="pixels a side before scaling up to 32: low resolution below 32",
+    )
+
+
+class Cifar100(_Sample):
+    """CIFAR-100 in torchvision's layout."""
+
+    kind: Literal["cifar100"]
+    root: str = Field("data", description="folder that holds the archive or cifar-100-python/")
+    download: bool = Field(False, description="download what is missing")
+    train: bool = Field(False, description="the training images instead of the test images")
+
+
+class Imagenette(_Sample):
+    """Imagenette in torchvision's layout."""
+
+    kind: Literal["imagenette"]
+    root: str = Field("data", description="folder that holds the archive or its extracted tree")
+    size: Literal["full", "320px", "160px"] = Field("320px", description="torchvision's size name")
+    download: bool = Field(False, description="download what is missing")
+    train: bool = Field(False, description="the training images instead of the validation images")
+
+
+class ImageFolder(_Sample):
+    """A folder of images: flat, or one folder per class, at any depth."""
+
+    kind: Literal["imagefolder"]
+    path: str = Field(description="the folder")
+    dataset_name: str = Field("images", description="the challenge's name of the data set")
+    border: int | None = Field(
+        None, ge=0, description="pixels to cut off each side; null: 1 for objectnet, else 0"
+    )
+
+
+SOURCES: dict[str, type[BaseModel]] = {
+    "patches": Patches,
+    "cifar100": Cifar100,
+    "imagenette": Imagenette,
+    "imagefolder": ImageFolder,
+}
+"""Kinds of images, by the value of their key ``kind``."""
+
+ImageSource = Annotated[Patches | Cifar100 | Imagenette | ImageFolder, Field(discriminator="kind")]
+
+
+class Submission(_Section):
+    """A set of k models: found by the search in a pool, or a fixed list."""
+
+    title: str = Field(description="what the tables call it")
+    pool: str | None = Field(None, description="name of a pool; the search chooses k models of it")
+    proxies: dict[str, float] | None = Field(
+        None, description="weight of each proxy in the similarity that the search maximises"
+    )
+    models: list[str] | None = Field(None, description="a fixed list instead of pool and proxies")
+    portal: str | None = Field(
+        None, description="row of the portal table that this submission reproduces"
+    )
+    note: str | None = Field(None, description="a remark that the report prints beside it")
+
+
+class Zoo(_Section):
+    """The small models that the demo trains."""
+
+    table: str = Field(description="CSV with a row a model: architecture and training")
+    models: str | list[str] = Field("all", description="'all', a query on the columns, or names")
+    images: Patches = Field(description="the training patches")
+    epochs: int | None = Field(None, ge=1, description="epochs of all; null: the table's own")
+    minimum_accuracy: float = Field(
+        0.6, ge=0, le=1, description="models below this held-out accuracy are dropped, and named"
+    )
+
+
+class Parameters(_Section):
+    """One profile. Every field is a papermill parameter that at least one notebook reads."""
+
+    profile: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="name of the profile")
+    title: str = Field(description="title of the report")
+    registry: str | list[str] = Field(
+        description="CSV with a row a model: layer, preprocessing, family …; or several"
+    )
+    models: str | list[str] = Field("all", description="'all', a query on the registry, or names")
+    weights_dir: str | None = Field(
+        None, description="folder of <model>.safetensors or .pth checkpoints; null: the model hub"
+    )
+    proxies: dict[str, ImageSource] = Field(
+        min_length=1, description="image sets on which models are compared before submitting"
+    )
+    evaluation: ImageSource | None = Field(
+        None, description="held-out images that stand for the portal's; null: none at hand"
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda, cuda:N"
+    )
+    batch_size: int = Field(64, ge=1, description="images in a forward pass; halved when too many")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="arithmetic of the forward pass; 16-bit types by autocast"
+    )
+    token_pooling: PoolingName = Field(
+        "mean", description="how layers that give a grid of tokens become one vector"
+    )
+    interpolation: InterpolationName = Field(
+        "timm", description="of the resize; timm: what each model was trained with"
+    )
+    estimator: Literal["biased", "debiased"] = Field(
+        "biased", description="HSIC estimator of the CKA that the search maximises"
+    )
+    k: int = Field(20, ge=2, description="models in a submission")
+    restarts: int = Field(500, ge=1, description="random initialisations of the search")
+    seed: int = Field(0, ge=0, description="seed of the search and of the figures")
+    pools: dict[str, str | list[str]] = Field(
+        description="candidate models: 'all', a query on the registry's columns, or names"
+    )
+    submissions: dict[str, Submission] = Field(min_length=1, description="the sets to submit")
+    reference_proxy: str = Field(description="proxy of the calibration ratio real / proxy")
+    portal: str | None = Field(None, description="CSV of published portal scores; null: none")
+    families: dict[str, str | list[str]] = Field(
+        description="groups of Figure 4: queries on the registry's columns, or names"
+    )
+    highlight: str = Field(description="the submission of Figures 2, 5, 6 and 7")
+    contrast: str = Field(description="the submission beside it in Figure 3")
+    runs: str = Field(description="folder of this profile's results")
+    figures: str = Field(description="folder of this profile's figures")
+    store: str = Field("runs/store", description="folder of features and weights, shared, by key")
+    zoo: Zoo | None = Field(None, description="the small models to train first; null: none")
+
+
+def documentation() -> str:
+    """The schema as a table in Markdown: key, type, default, meaning; a section for each part."""
+    sections = {"A profile": Parameters, "A submission": Submission, "The zoo": Zoo}
+    sections |= {f"Images of kind {kind}": section for kind, section in SOURCES.items()}
+    return "\n".join(_section_table(title, section) for title, section in sections.items())
+
+
+def _section_table(title: str, section: type[BaseModel]) -> str:
+    lines = [f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    schema = section.model_json_schema()
+    for name, field in section.model_fields.items():
+        kind = _type_name(schema["properties"][name]).replace("|", "\\|")
+        default = "required" if field.is_required() else f"`{field.get_default()}`"
+        lines.append(f"| `{name}` | {kind} | {default} | {field.description or 'the kind'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type_name(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " | ".join(_type_name(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    return schema.get("$ref", "").rpartition("/")[2] or schema.get("type", "images")

@@ -1,0 +1,283 @@
+"""Profiles: found, read, overridden, and checked whole before any work begins."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from realign_utils.errors import UserError, unknown
+from realign_utils.parameters import SOURCES, ImageSource, Parameters, Submission
+from realign_utils.registry import choose, read_registry
+
+
+def project_root(start: str | Path | None = None) -> Path:
+    """Find the project: the nearest folder upwards that holds `params/` and `notebooks/`.
+
+    Parameters
+    ----------
+    start : path, optional
+        Where to start, by default the working directory; the package's own clone comes last.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    here = Path(start or Path.cwd()).resolve()
+    for folder in (here, *here.parents, Path(__file__).resolve().parent.parent):
+        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    raise UserError(f"no project at {here}: run realign inside a clone of the repository")
+
+
+def under(root: Path, paths: str | list[str]) -> list[Path]:
+    """Paths of a profile's files, of which some keys name one and others several."""
+    return [root / path for path in ([paths] if isinstance(paths, str) else paths)]
+
+
+def find_profile(name: str, root: Path) -> Path:
+    """Path of a profile given by its name in `params/` or by the path of a YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UserError(f"no such profile file: {name}")
+        return Path(name)
+    path = root / "params" / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("profile", name, sorted(p.stem for p in (root / "params").glob("*.yaml")))
+    return path
+
+
+def load(
+    profile: str, overrides: Iterable[str] = (), *, root: Path | None = None
+) -> tuple[Parameters, Path]:
+    """Read a profile, apply overrides and check all of it.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `params/`, or the path of a YAML file. With ``extends: <profile>`` the keys that
+        it does not give are those of another profile.
+    overrides : iterable of str
+        ``key=value`` with the value in YAML; dots reach inside: ``proxies.cifar100.number=1000``.
+    root : path, optional
+        The project's folder, found from the working directory by default.
+
+    Returns
+    -------
+    Parameters
+        The checked profile.
+    pathlib.Path
+        The project's folder, to which relative paths refer.
+
+    Raises
+    ------
+    UserError
+        One line for each fault: file, key, value, what is allowed, and the nearest match.
+    """
+    root = root or project_root()
+    path = find_profile(profile, root)
+    values = _read(path, root)
+    for override in overrides:
+        _override(values, override)
+    return check(values, where=path.name, root=root), root
+
+
+def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A profile's values; those that it does not give come from the profile that it extends."""
+    if path in heirs:
+        raise UserError(f"{path}: extends itself")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{path}: a profile is a mapping of parameters, not {type(values).__name__}"
+        )
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    return _read(find_profile(str(base), root), root, (*heirs, path)) | values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise UserError(f"-p {override!r}: give it as key=value")
+    *outer, last = key.split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"-p {override!r}: the value is not valid YAML") from error
+    target: Any = values
+    for name in outer:
+        if not isinstance(target, dict) or name not in target:
+            raise unknown(
+                "parameter", key, target if isinstance(target, dict) else Parameters.model_fields
+            )
+        target = target[name]
+    if not isinstance(target, dict):
+        raise UserError(f"-p {override!r}: {'.'.join(outer)} has no parts")
+    target[last] = value
+
+
+def check(values: Mapping[str, Any], *, where: str, root: Path) -> Parameters:
+    """Check a whole profile: names, types and ranges, and that all it refers to exists.
+
+    Parameters
+    ----------
+    values : mapping
+        The profile as read from YAML.
+    where : str
+        What the error lines call it.
+    root : path
+        Folder to which relative paths refer.
+
+    Returns
+    -------
+    Parameters
+
+    Raises
+    ------
+    UserError
+        One line for each fault.
+    """
+    try:
+        parameters = Parameters.model_validate(dict(values))
+    except ValidationError as error:
+        raise UserError(_lines(error, where)) from None
+    faults = list(_dangling(parameters, root))
+    if faults:
+        raise UserError("\n".join(f"{where}: {fault}" for fault in faults))
+    return parameters
+
+
+def _lines(error: ValidationError, where: str) -> str:
+    """One line for each key that pydantic found fault with."""
+    lines: dict[str, str] = {}
+    for fault in error.errors():
+        key, schema = _place([str(part) for part in fault["loc"]])
+        lines.setdefault(key, f"{where}: {_line(fault, key, schema)}")
+    return "\n".join(lines.values())
+
+
+def _line(fault: Mapping[str, Any], key: str, schema: type[BaseModel]) -> str:
+    kind, given = fault["type"], fault["input"]
+    if kind == "extra_forbidden":
+        return f"{key}: {unknown('parameter', key.rpartition('.')[2], schema.model_fields)}"
+    if kind == "missing":
+        return f"{key}: is missing"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        named = given.get("kind") if isinstance(given, Mapping) else given
+        return f"{key}.kind: {unknown('kind of images', named, SOURCES)}"
+    if kind == "literal_error":
+        choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        return f"{key}: {unknown('value', given, [choice.strip(chr(39)) for choice in choices])}"
+    if kind == "string_pattern_mismatch":
+        description = schema.model_fields[key.rpartition(".")[2]].description
+        return f"{key}: {given!r} is not allowed: {description}"
+    return f"{key}: {fault['msg'].replace('Input should', 'should')}, not {given!r}"
+
+
+def _place(location: list[str]) -> tuple[str, type[BaseModel]]:
+    """Dotted key of one of pydantic's locations, and the section that the key belongs to.
+
+    Pydantic names the chosen member of a union in the location; a reader's file does not.
+    """
+    key, schema, annotation = [], Parameters, Parameters
+    for part in location:
+        if part in SOURCES and annotation is ImageSource:
+            schema = annotation = SOURCES[part]
+            continue
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            schema = annotation
+            field = schema.model_fields.get(part)
+            annotation = _without_none(field) if field else None
+        elif get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+        else:
+            break  # the members of a union such as 'all' | list of names
+        key.append(part)
+    return ".".join(key), schema
+
+
+def _without_none(field: FieldInfo) -> Any:
+    if field.discriminator:
+        return ImageSource
+    if get_origin(field.annotation) in (Union, types.UnionType):
+        members = [part for part in get_args(field.annotation) if part is not type(None)]
+        return members[0] if len(members) == 1 else None
+    return field.annotation
+
+
+def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
+    """Lines for names that refer to nothing: models, pools, proxies, submissions, files."""
+    paths = parameters.zoo.table if parameters.zoo else parameters.registry
+    try:
+        registry = choose(read_registry(under(root, paths)), parameters.models)
+    except UserError as error:
+        yield f"models: {error}"
+        return
+    if "evaluation" in parameters.proxies:
+        yield "proxies: the name 'evaluation' is taken by the held-out images"
+    if parameters.reference_proxy not in parameters.proxies:
+        yield f"reference_proxy: {unknown('proxy', parameters.reference_proxy, parameters.proxies)}"
+    for key in ("highlight", "contrast"):
+        if getattr(parameters, key) not in parameters.submissions:
+            yield f"{key}: {unknown('submission', getattr(parameters, key), parameters.submissions)}"
+    sizes: dict[str, int] = {}
+    for group in ("pools", "families"):
+        for name, which in getattr(parameters, group).items():
+            try:
+                sizes[name if group == "pools" else f"family {name}"] = len(choose(registry, which))
+            except UserError as error:
+                yield f"{group}.{name}: {error}"
+    for name, submission in parameters.submissions.items():
+        for fault in _submission_faults(parameters, submission, registry.index, sizes):
+            yield f"submissions.{name}: {fault}"
+    if parameters.portal and not (root / parameters.portal).is_file():
+        yield f"portal: no such file: {parameters.portal}"
+
+
+def _submission_faults(
+    parameters: Parameters, submission: Submission, names: Iterable[str], sizes: Mapping[str, int]
+) -> Iterable[str]:
+    if submission.models is not None:
+        if submission.pool or submission.proxies:
+            yield "give either models, or pool and proxies"
+        known = set(names)
+        yield from (str(unknown("model", m, names)) for m in submission.models if m not in known)
+        if len(set(submission.models)) != len(submission.models):
+            yield "models: a model is named twice"
+        if len(submission.models) != parameters.k:
+            yield f"models: {len(submission.models)} are named, k is {parameters.k}"
+        return
+    if not submission.pool or not submission.proxies:
+        yield "give either models, or pool and proxies"
+        return
+    if submission.pool not in parameters.pools:
+        yield str(unknown("pool", submission.pool, parameters.pools))
+    elif sizes.get(submission.pool, parameters.k) < parameters.k:
+        yield (
+            f"k = {parameters.k} is larger than the pool {submission.pool!r} "
+            f"of {sizes[submission.pool]} models"
+        )
+    for proxy, weight in submission.proxies.items():
+        if proxy not in parameters.proxies:
+            yield str(unknown("proxy", proxy, parameters.proxies))
+        if weight < 0:
+            yield f"proxies.{proxy}: a weight is not negative, not {weight}"
+    if not sum(submission.proxies.values()) > 0:
+        yield "proxies: the weights sum to zero"

@@ -1,0 +1,111 @@
+"""Profiles: a fault stops before any work, in one line with the nearest match."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from realign_utils.errors import UserError
+from realign_utils.parameters import Parameters, documentation
+from realign_utils.profiles import load
+from realign_utils.registry import choose, read_registry
+
+ROOT = Path(__file__).parent.parent
+PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
+
+FAULTS = {
+    "restart=5": "restart: unknown parameter 'restart'; did you mean 'restarts'?",
+    "proxies.cifar100.numbr=3": "proxies.cifar100.numbr: unknown parameter 'numbr'; did you mean 'number'?",
+    "proxies.cifar100.kind=cifar10": "proxies.cifar100.kind: unknown kind of images 'cifar10'; did you mean",
+    "proxies.cifar100.number=-3": "proxies.cifar100.number: should be greater than or equal to 4, not -3",
+    "k=50": "submissions.S4: k = 50 is larger than the pool 'cnn_and_light_hybrids' of 41 models",
+    "k=2.5": "k: should be a valid integer, not 2.5",
+    "batch_size=many": "batch_size: should be a valid integer, not 'many'",
+    "dtype=float31": "dtype: unknown value 'float31'; did you mean 'float32'?",
+    "device=gpu": "device: 'gpu' is not allowed: auto, cpu",
+    "models=[resnet5]": "models: unknown model 'resnet5'",
+    "pools.cnn=mechansm == 'x'": "pools.cnn: unknown column in the query",
+    "submissions.S1.pool=ful": "submissions.S1: unknown pool 'ful'; did you mean 'full'?",
+    "submissions.S1.proxies={cifar10: 1}": "submissions.S1: unknown proxy 'cifar10'; did you mean",
+    "submissions.S1.proxies={cifar100: 0}": "submissions.S1: proxies: the weights sum to zero",
+    "submissions.S1.models=[a, b]": "submissions.S1: give either models, or pool and proxies",
+    "submissions.S2.models=[vgg11]": "submissions.S2: unknown model 'vgg11'; did you mean 'vgg11.tv_in1k'?",
+    "reference_proxy=cifar10": "reference_proxy: unknown proxy 'cifar10'; did you mean 'cifar100'?",
+    "highlight=S9": "highlight: unknown submission 'S9'",
+    "portal=nowhere.csv": "portal: no such file: nowhere.csv",
+    "registry=nowhere.csv": "nowhere.csv",
+    "evaluation={kind: imagefolder}": "evaluation.path: is missing",
+    "zoo={}": "zoo.table: is missing",
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_of_the_project_is_valid(profile: str) -> None:
+    parameters, root = load(profile, root=ROOT)
+    assert parameters.profile == profile
+    assert root == ROOT
+
+
+@pytest.mark.parametrize("override", FAULTS)
+def test_a_fault_is_one_line_with_what_is_allowed(override: str) -> None:
+    with pytest.raises(UserError) as error:
+        load("paper", [override], root=ROOT)
+    first = str(error.value).splitlines()[0]
+    assert first.startswith("paper.yaml: ")
+    assert FAULTS[override] in str(error.value)
+
+
+def test_an_unknown_profile_is_told_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown profile 'papr'; did you mean 'paper'"):
+        load("papr", root=ROOT)
+
+
+def test_a_file_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("a: [1")
+    with pytest.raises(UserError, match=r"my.yaml: not valid YAML") as error:
+        load(str(path), root=ROOT)
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_may_not_make_python_objects(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("profile: !!python/object/apply:os.system ['true']")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load(str(path), root=ROOT)
+
+
+def test_a_profile_may_extend_another_but_not_itself(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("extends: paper\nprofile: mine\nseed: 3")
+    assert load(str(path), root=ROOT)[0].seed == 3
+    path.write_text(f"extends: {path}")
+    with pytest.raises(UserError, match="extends itself"):
+        load(str(path), root=ROOT)
+
+
+def test_an_override_reaches_inside() -> None:
+    parameters, _ = load("paper", ["proxies.cifar100.number=1000"], root=ROOT)
+    assert parameters.proxies["cifar100"].number == 1000
+
+
+@pytest.mark.parametrize("override", ["k", "=3", "nothing.there=3", "k.x=3"])
+def test_a_malformed_override_is_told(override: str) -> None:
+    with pytest.raises(UserError, match=r"-p|unknown parameter"):
+        load("paper", [override], root=ROOT)
+
+
+def test_the_published_set_is_in_the_pool_that_the_paper_names() -> None:
+    parameters, _ = load("paper", root=ROOT)
+    pool = choose(
+        read_registry(ROOT / parameters.registry), parameters.pools["cnn_and_light_hybrids"]
+    )
+    assert set(parameters.submissions["S4_published"].models) <= set(pool.index)
+
+
+def test_the_documentation_names_every_parameter_with_its_meaning() -> None:
+    text = documentation()
+    for name, field in Parameters.model_fields.items():
+        assert f"| `{name}` |" in text
+        assert field.description in text

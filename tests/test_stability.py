@@ -1,0 +1,77 @@
+"""How firm a choice is, against all sets of small cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from similarities import all_means, cka_like, mean
+
+from realign_utils.search import select
+from realign_utils.stability import equally_good, membership, pool_table, regret_table
+
+
+def test_membership_is_the_share_of_best_sets_with_each_model():
+    matrices = [cka_like(15, seed) for seed in range(6)]
+    expected = np.zeros(15)
+    for matrix in matrices:
+        means = all_means(matrix, 4)
+        expected[list(max(means, key=means.get))] += 1 / 6
+    assert membership(matrices, 4) == pytest.approx(expected)
+
+
+def test_equally_good_sets_reach_the_threshold_and_none_is_counted_twice():
+    matrix = cka_like(12, 3)
+    selection = select(matrix, 4)
+    threshold = selection.score - 0.03
+    good = [rows for rows, value in all_means(matrix, 4).items() if value >= threshold]
+    found = equally_good(matrix, selection, threshold)
+    assert 1 < found.count <= len(good)
+    assert found.complete
+    assert found.farthest in good
+    assert found.shared == len({*found.farthest} & {*selection.indices})
+    assert found.farthest_score == pytest.approx(mean(matrix, found.farthest))
+
+
+def test_a_set_that_shares_nothing_is_found_though_no_swaps_lead_to_it():
+    matrix = np.full((8, 8), 0.1)
+    matrix[:4, :4] = matrix[4:, 4:] = 0.9
+    matrix[0, 1] = matrix[1, 0] = 0.91
+    found = equally_good(matrix, select(matrix, 4), 0.89)
+    assert (found.count, found.farthest, found.shared) == (2, (4, 5, 6, 7), 0)
+
+
+def test_with_the_best_score_for_threshold_a_unique_best_stands_alone():
+    matrix = cka_like(20, 4)
+    selection = select(matrix, 5)
+    found = equally_good(matrix, selection, selection.score)
+    assert (found.count, found.complete, found.farthest) == (1, True, selection.indices)
+
+
+def test_counting_stops_at_the_limit_and_says_so():
+    matrix = np.full((12, 12), 0.5)
+    found = equally_good(matrix, select(matrix, 5), 0.5, limit=50)
+    assert found.count >= 50
+    assert not found.complete
+
+
+def test_regret_is_what_the_judge_s_own_choice_would_gain():
+    proxies = {"low": cka_like(14, 5), "full": cka_like(14, 6)}
+    judges = {"low": proxies["low"], "held out": cka_like(14, 7)}
+    table = regret_table(proxies, judges, 4).set_index(["chosen_on", "judged_on"])
+    for (proxy, judge), row in table.iterrows():
+        means = all_means(proxies[proxy], 4)
+        chosen = max(means, key=means.get)
+        assert row["score"] == pytest.approx(mean(judges[judge], chosen))
+        assert row["regret"] == pytest.approx(
+            max(all_means(judges[judge], 4).values()) - row["score"]
+        )
+    assert table.loc[("low", "low"), "regret"] == pytest.approx(0, abs=1e-12)
+
+
+def test_pools_are_searched_proved_and_left_out_where_too_small():
+    matrix = cka_like(30, 8)
+    table = pool_table(matrix, {"all": range(30), "odd": range(1, 30, 2), "few": [1, 2]}, 5)
+    assert table["pool"].tolist() == ["all", "odd"]
+    assert table["optimal"].all()
+    assert table["score"].is_monotonic_decreasing
+    assert {int(row) % 2 for row in table.loc[1, "models"].split()} == {1}
