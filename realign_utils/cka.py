@@ -327,7 +327,13 @@ def _names_and_scales(models: list[ModelFeatures]) -> tuple[tuple[str, ...], tor
     return tuple(model.name for model in models), torch.stack([model.scale for model in models])
 
 
-def _add_gram_tiles(models, side, products, row_sums, diagonal) -> None:
+def _add_gram_tiles(
+    models: list[ModelFeatures],
+    side: int,
+    products: torch.Tensor,
+    row_sums: torch.Tensor,
+    diagonal: torch.Tensor,
+) -> None:
     """A tile of all models is built, used for all pairs and dropped; only upper tiles are built."""
     blocks = list(blocks_of(models[0].shape[0], side))
     space = torch.empty(len(models) * side**2, device=products.device)
@@ -346,7 +352,13 @@ def _add_gram_tiles(models, side, products, row_sums, diagonal) -> None:
             products += inner_products(tiles.flatten(1)) * (1 if rows == columns else 2)
 
 
-def _add_feature_products(models, block, products, row_sums, diagonal) -> None:
+def _add_feature_products(
+    models: list[ModelFeatures],
+    block: int,
+    products: torch.Tensor,
+    row_sums: torch.Tensor,
+    diagonal: torch.Tensor,
+) -> None:
     """Σ_ij K_ij L_ij = ‖Xᵀ Y‖²: the models' features side by side, a block of images at a time."""
     n, sizes = models[0].shape[0], [model.shape[1] for model in models]
     cross = torch.zeros(sum(sizes), sum(sizes), device=products.device)
@@ -377,6 +389,7 @@ def inner_products(rows: torch.Tensor) -> torch.Tensor:
 
 
 def blocks_of(n: int, size: int) -> Iterator[slice]:
+    """Slices of `size` that make up range(n); the last may be shorter."""
     return (slice(start, min(n, start + size)) for start in range(0, n, size))
 
 
@@ -438,6 +451,7 @@ class ModelFeatures:
         return (self.raw(rows, dimensions) - shift[dimensions]).div_(spread).float()
 
     def raw(self, rows: slice, dimensions: slice) -> torch.Tensor:
+        """Features of some images as they are: float32, or float64 where they are that."""
         chosen = rows if self._images is None else self._images[rows]
         part = self._matrix[chosen, dimensions]
         if isinstance(part, np.ndarray):
@@ -488,7 +502,7 @@ def check_features(
     device: Any,
     images: Sequence[int] | None = None,
 ) -> list[ModelFeatures]:
-    """Check what can be seen without reading the features."""
+    """Check what can be seen without reading the features; see `cka_matrix` for the errors."""
     if len(features) < 2:
         raise UserError(f"CKA compares models: two or more are needed, got {len(features)}")
     names = [f"model {place}" for place in range(len(features))] if names is None else list(names)
@@ -512,8 +526,10 @@ def _matrix(name: str, matrix: Any) -> np.ndarray | torch.Tensor:
     if matrix.ndim != 2 or 0 in matrix.shape:
         shape = tuple(matrix.shape)
         raise UserError(f"{name}: features of shape {shape}; one row for each image is needed")
-    kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    real = matrix.dtype in kinds if isinstance(matrix, torch.Tensor) else matrix.dtype.kind in "fiu"
+    if isinstance(matrix, torch.Tensor):
+        real = not (matrix.is_complex() or matrix.dtype == torch.bool)
+    else:
+        real = matrix.dtype.kind in "fiu" and matrix.dtype.itemsize <= 8 and matrix.dtype.isnative
     if not real:
         raise UserError(f"{name}: features of type {matrix.dtype}; real numbers are needed")
     return matrix

@@ -146,3 +146,7 @@ def _stop(message: str, code: int) -> None:
     for line in message.splitlines():
         click.echo(f"realign: {line}", err=True)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -85,6 +85,17 @@ class _Settings:
     interpolation: str
     offline: Event = field(default_factory=Event)  # set once the network was found missing
 
+    def __post_init__(self) -> None:
+        for what, value, allowed in (
+            ("dtype", self.dtype, DTYPES),
+            ("token_pooling", self.token_pooling, POOLINGS),
+            ("interpolation", self.interpolation, ("timm", *INTERPOLATIONS)),
+        ):
+            if value not in allowed:
+                raise unknown(what, value, allowed)
+        if self.batch_size < 1:
+            raise UserError(f"batch_size {self.batch_size} is not allowed: at least 1")
+
 
 @dataclass
 class _Job:
@@ -168,8 +179,14 @@ def extract(
     UserError
         If a setting is not allowed, or the store cannot be written (what was computed stays).
     """
-    settings = _settings(
-        store, weights_dir, device, batch_size, dtype, token_pooling, interpolation
+    settings = _Settings(
+        Path(store),
+        weights_dir,
+        _device(device),
+        batch_size,
+        dtype,
+        token_pooling,
+        interpolation,
     )
     pixels = _Pixels(image_sets, registry, settings)
     rows = [row for _, row in registry.iterrows()]
@@ -191,22 +208,6 @@ def extract(
 def _ordered(table: pd.DataFrame, sets: list[str], models: list[str]) -> pd.DataFrame:
     order = table["images"].map(sets.index) * len(models) + table["model"].map(models.index)
     return table.loc[order.sort_values().index].reset_index(drop=True)
-
-
-def _settings(store, weights_dir, device, batch_size, dtype, token_pooling, interpolation):
-    for what, value, allowed in (
-        ("dtype", dtype, DTYPES),
-        ("token_pooling", token_pooling, POOLINGS),
-        ("interpolation", interpolation, ("timm", *INTERPOLATIONS)),
-    ):
-        if value not in allowed:
-            raise unknown(what, value, allowed)
-    if batch_size < 1:
-        raise UserError(f"batch_size {batch_size} is not allowed: at least 1")
-    found = _device(device)
-    return _Settings(
-        Path(store), weights_dir, found, batch_size, dtype, token_pooling, interpolation
-    )
 
 
 def _device(name: str) -> torch.device:

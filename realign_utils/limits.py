@@ -39,7 +39,7 @@ class Limit:
 
 
 def count_limit(
-    rows: Iterable[int], n: int, *, name: str, at_least: int = 0, at_most: float = np.inf
+    rows: Iterable[int], n: int, *, name: str, at_least: float = -np.inf, at_most: float = np.inf
 ) -> Limit:
     """So many of some models, e.g. of a family.
 
@@ -51,7 +51,7 @@ def count_limit(
         Rows of the matrix.
     name : str
         How messages call it.
-    at_least, at_most : int
+    at_least, at_most : float
         Ends of the count.
 
     Returns
@@ -63,14 +63,16 @@ def count_limit(
     return Limit(name, tuple(weights.tolist()), at_least, at_most)
 
 
-def include(rows: Sequence[int], n: int) -> list[Limit]:
-    """Models fixed in: a limit for each, so that a conflict names the model's row."""
-    return [count_limit([row], n, name=f"row {row} fixed in", at_least=1) for row in rows]
+def include(rows: Sequence[int], n: int, names: Sequence[str] | None = None) -> list[Limit]:
+    """Models fixed in: a limit for each, so that a conflict names the model (or its row)."""
+    named = [(row, names[row] if names else f"row {row}") for row in rows]
+    return [count_limit([row], n, name=f"{name} fixed in", at_least=1) for row, name in named]
 
 
-def exclude(rows: Sequence[int], n: int) -> list[Limit]:
+def exclude(rows: Sequence[int], n: int, names: Sequence[str] | None = None) -> list[Limit]:
     """Models fixed out: a limit for each."""
-    return [count_limit([row], n, name=f"row {row} fixed out", at_most=0) for row in rows]
+    named = [(row, names[row] if names else f"row {row}") for row in rows]
+    return [count_limit([row], n, name=f"{name} fixed out", at_most=0) for row, name in named]
 
 
 @dataclass(frozen=True)

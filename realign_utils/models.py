@@ -214,7 +214,8 @@ def load(row: pd.Series, weights: Weights) -> nn.Module:
     """Build a row's model around a checkpoint, by timm's own loading.
 
     timm's `checkpoint_filter_fn` applies, and every key must fit (but for the two architectures
-    that timm itself loads leniently, DLA and ConvNeXt-V2 FCMAE, whose checkpoints lack a head).
+    that timm itself loads leniently, DLA and ConvNeXt-V2 FCMAE). The model is built as timm builds
+    it for pretrained weights: `fbnetc_100` then has another epsilon in its batch norms.
 
     Parameters
     ----------

@@ -317,6 +317,7 @@ class _Display:
 
     def __enter__(self) -> _Display:
         os.environ[STATUS_VARIABLE] = str(self.status)
+        os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of timm, in each process
         self.thread.start()
         return self
 

@@ -1,7 +1,8 @@
 """How sure is a CKA value: resampled images, a jackknife, the chance level, a learning curve.
 
-The images are a sample, so every CKA value is an estimate. Nothing here touches the features twice:
-a subset of the images needs only its own pairs (i, j) of the Gram stack.
+The images are a sample, so every CKA value is an estimate. A subset of the images needs only its
+own pairs (i, j) of the Gram stack, so nothing is computed anew from the features while the stack
+fits the memory.
 
 Why not the plain bootstrap: drawing images with replacement puts pairs of equal images off the
 diagonal of every Gram matrix, where they look like structure that all models share; CKA then rises
@@ -153,6 +154,8 @@ class LearningCurve:
 def mean_of_pairs(matrices: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
     """Mean over the pairs of different models of a set: from (..., m, m) to (...)."""
     places = torch.as_tensor(list(members))
+    if len(places) < 2:
+        raise UserError(f"mean over the pairs of {len(places)} model; a set needs two or more")
     rows, columns = torch.triu_indices(len(places), len(places), 1)
     return matrices[..., places[rows], places[columns]].mean(-1)
 
@@ -227,7 +230,13 @@ def resample(
     return Resamples(estimate.cpu(), matrices, subsets.shape[1], n, level)
 
 
-def _stack_if_it_fits(features, memory, *, names, device) -> GramStack | None:
+def _stack_if_it_fits(
+    features: Sequence[Any] | GramStack,
+    memory: int,
+    *,
+    names: Sequence[str] | None,
+    device: str | torch.device | None,
+) -> GramStack | None:
     if isinstance(features, GramStack):
         return features
     if len(features) and 8 * len(features) * len(features[0]) ** 2 > memory:
@@ -340,7 +349,8 @@ def chance(sums: GramSums | GramStack, *, estimator: str = "biased") -> Chance:
     variance = 2 * torch.outer(first, first) / ((n - 1) ** 2 * (n + 1) * (n - 2))
     variance += torch.outer(second, second) / ((n + 1) * n * (n - 1) * (n - 2) * (n - 3))
     norms = torch.outer(square, square).sqrt()
-    return Chance(torch.outer(trace, trace) / (n - 1) / norms, variance.sqrt() / norms)
+    mean = torch.outer(trace, trace) / (n - 1)
+    return Chance((mean / norms).cpu(), (variance.sqrt() / norms).cpu())
 
 
 def learning_curve(

@@ -25,8 +25,14 @@ def zero_diagonal(matrix):
 
 
 def random_dual(rng, n, limits=0):
-    nonnegative = np.abs(rng.standard_normal((n, n))) * rng.integers(2)
-    return Dual(rng.standard_normal(n), nonnegative, rng.random(limits), float(rng.random()))
+    """Any numbers at all: what must not be negative is cut at 0 where it is used."""
+    spread = rng.choice([0.1, 1.0], 3)
+    return Dual(
+        spread[0] * rng.standard_normal(n),
+        spread[1] * rng.standard_normal((n, n)),
+        spread[2] * rng.standard_normal(limits),
+        float(rng.random()),
+    )
 
 
 def prove_and_compare(seed):
@@ -86,19 +92,22 @@ def test_prices_of_limits_bound_every_set_within_the_limits():
         loads = loads_of(limits, range(len(matrix)), len(matrix))
         problem = problem_after(matrix, k, loads, ())
         within = [v for rows, v in all_means(matrix, k).items() if not {0, 1} <= {*rows}]
-        bound = upper_bound(problem, random_dual(rng, len(matrix), 2))
+        bound = upper_bound(problem, random_dual(rng, len(matrix), 1))
         assert bound >= max(within, default=-np.inf) * k * (k - 1) - 1e-12
 
 
-def test_the_bound_is_the_largest_eigenvalue_of_the_formula():
+def test_the_bound_is_the_formula():
     matrix, rng, k = zero_diagonal(cka_like(12, 0)), np.random.default_rng(0), 5
-    dual = random_dual(rng, 12)
-    y, nonnegative = dual.y, (dual.nonnegative + dual.nonnegative.T) / 2
+    limits = [count_limit([0, 1, 2], 12, name="three", at_least=1, at_most=2)]
+    problem = problem_after(matrix, k, loads_of(limits, range(12), 12), ())
+    dual = replace(random_dual(rng, 12, 2), prices=np.array([0.7, 0.4]))
+    y, (most, least) = dual.y, dual.prices
+    nonnegative = np.maximum((dual.nonnegative + dual.nonnegative.T) / 2, 0)
     star = (np.add.outer(y, y)) / 2 - k * np.diag(y)
-    expected = k * np.linalg.eigvalsh(matrix + nonnegative - star)[-1]
-    problem = problem_after(matrix, k, NO_LIMITS, ())
-    assert upper_bound(problem, dual) == pytest.approx(expected, rel=1e-11)
-    assert upper_bound(problem, dual) >= expected
+    priced = matrix - (most - least) * np.diag(np.arange(12) < 3)
+    top = np.linalg.eigvalsh(priced + nonnegative - star)[-1]
+    expected = k * top + 2 * most - 1 * least
+    assert expected <= upper_bound(problem, dual) == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize("decision", [3, ~3])

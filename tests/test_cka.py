@@ -197,6 +197,15 @@ def test_memory_mapped_mixed_and_tensor_features_give_the_same(tmp_path):
     torch.testing.assert_close(result, cka_matrix(features), atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int64", "uint16"])
+def test_whole_numbers_are_real_numbers(kind):
+    features = [np.random.default_rng(d).integers(0, 200, (40, d)).astype(kind) for d in (5, 50)]
+    expected = textbook_cka(features, "biased")
+    np.testing.assert_allclose(cka_matrix(features), expected, atol=1e-6)
+    tensors = [torch.from_numpy(x) for x in features]
+    np.testing.assert_allclose(cka_matrix(tensors), expected, atol=1e-6)
+
+
 def test_features_stay_as_they_were():
     features = make_features(1)
     copies = [x.copy() for x in features]

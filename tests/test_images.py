@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from realign_utils import image_archives, images, patches
+from realign_utils import image_archives, images, parameters, patches
 from realign_utils.errors import UserError
 from realign_utils.images import load_images, manifest, mosaic, sample
 
@@ -221,6 +221,14 @@ def test_a_mistake_is_one_line(tmp_path: Path, change: dict[str, Any], message: 
         load_images(source, name="mine")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", images.SOURCES)
+def test_the_schema_of_a_profile_knows_the_same_keys_and_defaults(kind: str) -> None:
+    fields = parameters.SOURCES[kind].model_fields
+    theirs = {key: ... if f.is_required() else f.default for key, f in fields.items()}
+    assert theirs.items() >= images.SOURCES[kind].items()
+    assert set(theirs) == {*images.SOURCES[kind], "kind", "number", "seed"}
 
 
 def test_a_key_that_must_be_given_is_named() -> None:

@@ -129,6 +129,11 @@ def test_mean_of_pairs_leaves_out_the_diagonal():
     assert mean_of_pairs(matrix, [0, 1, 2]).item() == pytest.approx(0.4)
 
 
+def test_a_set_of_one_model_is_an_error(features):
+    with pytest.raises(UserError, match="pairs of 1 model; a set needs two or more"):
+        resample(features, draws=3).of_mean([1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "noise"), [(60, 1.0), (120, 0.3), (200, 5.0)])
 def test_intervals_cover_the_population_value_in_90_to_98_percent(n, noise):

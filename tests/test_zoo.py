@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 
-from realign_utils import models, zoo
+from realign_utils import models, training, zoo
 from realign_utils.errors import UserError
 from realign_utils.images import load_images
 from realign_utils.pixels import normalise
@@ -73,7 +73,7 @@ def test_a_second_run_trains_nothing_and_changes_no_byte(
 ) -> None:
     root, results = trained
     before = hashes(root), (root / "registry.csv").read_bytes()
-    monkeypatch.setattr(zoo, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(training, "ProcessPoolExecutor", None)
     again = zoo.train(choose(TABLE, NAMES), SOURCE, store=root / "store", out=root, **TINY)
     assert (hashes(root), (root / "registry.csv").read_bytes()) == before
     assert again["cached"].all()
@@ -157,7 +157,7 @@ def test_images_recipe_and_versions_change_the_key(monkeypatch: pytest.MonkeyPat
 
     keys = {key(), key(seed=1)}
     for target, name, value in (
-        (zoo, "RECIPE", {}),
+        (training, "RECIPE", {}),
         (timm, "__version__", "0"),
         (torch, "__version__", "0"),
     ):

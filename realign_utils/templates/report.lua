@@ -230,7 +230,9 @@ end
 
 local function small(inlines)
   if is_html then return { pandoc.Span(inlines, { class = "source" }) } end
-  return { raw("#small[", true), table.unpack(inlines), raw("]", true) }
+  inlines:insert(1, raw("#small[", true))
+  inlines:insert(raw("]", true))
+  return inlines
 end
 
 local function show_exhibit(div)

@@ -1,0 +1,200 @@
+"""The whole pipeline in miniature, with the network refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from realign_utils.matrices import read_matrix
+
+ROOT = Path(__file__).parent.parent
+OFFLINE = """
+import socket
+connect = socket.socket.connect
+def refuse(self, address):
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"the network is refused: {address}")
+    return connect(self, address)
+socket.socket.connect = refuse
+"""
+
+
+def realign(folder: Path, *arguments: object) -> subprocess.CompletedProcess:
+    """Run the command as a user does, in an environment that lets nothing out of the machine."""
+    environment = os.environ | {"PYTHONPATH": str(folder / "offline"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "realign_utils.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def overrides(folder: Path, **more: object) -> list[str]:
+    values = {
+        "runs": folder / "runs",
+        "figures": folder / "figures",
+        "store": folder / "store",
+        "registry": folder / "runs" / "zoo" / "registry.csv",
+        "weights_dir": folder / "runs" / "zoo" / "weights",
+    }
+    return [part for key, value in (values | more).items() for part in ("-p", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("miniature")
+    (folder / "offline").mkdir()
+    (folder / "offline" / "sitecustomize.py").write_text(OFFLINE)
+    done = realign(folder, "run", "tests/miniature.yaml", *overrides(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+def test_the_network_is_really_refused(folder: Path) -> None:
+    code = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)"
+    environment = os.environ | {"PYTHONPATH": str(folder / "offline")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert "the network is refused" in done.stderr
+
+
+def test_the_run_ends_with_a_summary_of_what_was_made(folder: Path) -> None:
+    text = (folder / "stdout.txt").read_text()
+    assert re.search(r"^S4 +0\.\d{4} +0\.\d{4} +0\.\d{4} +\d\.\d{4}$", text, re.MULTILINE)
+    assert "models: 10 of 10" in text
+    assert f"{folder}/runs/report.html" in text
+
+
+def test_every_notebook_leaves_an_executed_copy_and_its_duration(folder: Path) -> None:
+    record = json.loads((folder / "runs" / "run.json").read_text())
+    copies = {path.stem for path in (folder / "runs" / "notebooks").iterdir()}
+    assert copies == set(record["notebooks"])
+    assert len(copies) == 7
+
+
+def test_the_matrices_are_cka(folder: Path) -> None:
+    for images in ("cifar100_like", "imagenette_like", "evaluation"):
+        names, biased = read_matrix(folder / "runs" / "cka" / f"{images}_biased.csv")
+        _, debiased = read_matrix(folder / "runs" / "cka" / f"{images}_debiased.csv")
+        pairs = np.triu_indices(len(names), 1)
+        assert np.allclose(np.diag(biased), 1)
+        assert biased[pairs].mean() > debiased[pairs].mean()
+
+
+def test_the_calibration_is_that_of_the_matrices_and_the_submitted_sets(folder: Path) -> None:
+    table = pd.read_csv(folder / "runs" / "calibration.csv", index_col="submission")
+    names, similarity = read_matrix(folder / "runs" / "cka" / "evaluation_biased.csv")
+    for name in table.index:
+        models = pd.read_csv(folder / "runs" / "submissions" / f"{name}.csv")["model"]
+        rows = [names.index(model) for model in models]
+        pairs = [similarity[i, j] for i in rows for j in rows if i < j]
+        assert table["real"][name] == pytest.approx(np.mean(pairs))
+
+
+def test_no_set_of_the_pool_is_better_than_the_upper_bound(folder: Path) -> None:
+    table = pd.read_csv(folder / "runs" / "submissions.csv").dropna(subset=["upper_bound"])
+    assert len(table) == 3
+    assert (table["upper_bound"] >= table["objective"]).all()
+
+
+def test_the_report_is_one_file_that_loads_nothing(folder: Path) -> None:
+    html = (folder / "runs" / "report.html").read_text()
+    assert "<math" in html
+    assert "¶" not in html
+    assert not re.search(r"(src|srcset)\s*=\s*[\"']?(https?:)?//", html)
+    assert not re.search(r"<link[^>]+href\s*=\s*[\"']?(https?:)?//", html)
+    assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", html)
+
+
+def test_the_report_s_numbers_are_the_files(folder: Path) -> None:
+    html = (folder / "runs" / "report.html").read_text()
+    table = pd.read_csv(folder / "runs" / "calibration.csv")
+    for value in table[["cifar100_like", "imagenette_like", "real"]].to_numpy().ravel():
+        assert f"{value:.4f}" in html
+
+
+def test_the_pdf_is_there(folder: Path) -> None:
+    assert (folder / "runs" / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_every_figure_is_there_as_png_and_vector(folder: Path) -> None:
+    for number in (2, 3, 4, 5, 6, 7):
+        kinds = {path.suffix for path in (folder / "figures").glob(f"fig{number}_*")}
+        assert kinds == {".png", ".svg", ".pdf"}
+
+
+def test_a_submission_is_valid_and_scored_as_the_table_says(folder: Path) -> None:
+    path = folder / "runs" / "submissions" / "S4.json"
+    registry = folder / "runs" / "zoo" / "registry.csv"
+    assert realign(folder, "check", path, "--registry", registry, "--size", 3).returncode == 0
+    done = realign(folder, "score", path, "--profile", "tests/miniature.yaml", *overrides(folder))
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(folder / "runs" / "calibration.csv", index_col="submission")
+    assert float(done.stdout.split()[2]) == pytest.approx(table["real"]["S4"], abs=1e-4)
+
+
+def test_images_are_scored_as_a_red_submission(folder: Path) -> None:
+    manifest = pd.read_csv(folder / "runs" / "images" / "evaluation.csv").head(20)
+    images = manifest[["dataset_name", "image_identifier"]].to_dict("records")
+    (folder / "red.json").write_text(json.dumps({"differentiating_images": images}))
+    options = ["--profile", "tests/miniature.yaml", *overrides(folder)]
+    done = realign(folder, "score", folder / "red.json", *options)
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout.split()[2]) < 1
+
+
+@pytest.mark.slow
+def test_a_second_run_computes_no_feature_and_gives_the_same_files(folder: Path) -> None:
+    kinds = ("*.csv", "*.json", "*.md", "*.png", "*.svg")
+    skipped = ("run.json", "features.csv")  # durations
+
+    def contents() -> dict[Path, bytes]:
+        paths = [path for kind in kinds for path in folder.rglob(kind) if path.name not in skipped]
+        return {path: path.read_bytes() for path in paths if "store" not in path.parts}
+
+    before = contents()
+    done = realign(folder, "run", "tests/miniature.yaml", *overrides(folder))
+    assert done.returncode == 0
+    assert pd.read_csv(folder / "runs" / "features.csv")["cached"].all()
+    changed = {str(p) for p, content in contents().items() if before.get(p) != content}
+    assert not changed
+
+
+MISTAKES = {
+    "a misspelt key": (["-p", "restart=3"], "did you mean 'restarts'?"),
+    "a misspelt model": (
+        ["-p", "submissions.S2.models=[vit_width64_sed0, a, b]"],
+        "did you mean 'vit_width64_seed0'",
+    ),
+    "a k larger than the pool": (
+        ["-p", "k=11"],
+        "k = 11 is larger than the pool 'full' of 10 models",
+    ),
+    "an unknown notebook": (["--from", "3_selct"], "did you mean '3_select'?"),
+    "an unknown option": (["--frm", "3_select"], "--from"),
+    "a folder that cannot be written": (["-p", "runs=README.md/runs"], "README.md/runs"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_lines_with_exit_code_2(folder: Path, mistake: str) -> None:
+    arguments, told = MISTAKES[mistake]
+    before = {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*") if p.is_file()}
+    done = realign(folder, "run", "tests/miniature.yaml", *overrides(folder), *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*") if p.is_file()} == before
+
+
+def test_an_unknown_profile_is_told_with_exit_code_2(folder: Path) -> None:
+    done = realign(folder, "run", "demoo")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "did you mean 'demo'?" in done.stderr
