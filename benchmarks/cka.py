@@ -29,7 +29,7 @@ from realign_utils.cka import blocks_of, cka_matrix, gram_stack, inner_products,
 from realign_utils.uncertainty import resample
 
 DIMENSIONS = (256, 384, 512, 768, 1024, 1280, 1536, 1920, 2048, 3072)
-"""Those of the registry's pooled layers, roughly as frequent."""
+"""Within the range of the registry's pooled layers; the models take them in turn."""
 Row = tuple[str, str, str, bool | None]
 """What was measured, the result, what it must reach, whether it does."""
 

@@ -32,11 +32,11 @@ from realign_utils.swaps import improve_by_swaps
 TOLERANCE = 1e-9
 """Sets whose means differ by no more than this times the largest entry count as equally good."""
 
-_STEPS = 30
+_STEPS = 40
 """Steps of the solver between two attempts to prove or to fix."""
 _ROUNDS = 30
 """Such attempts at one node before it is branched in any case."""
-_STALLED = 0.8
+_STALLED = 0.85
 """A node is branched when a round leaves more than this part of its gap."""
 _PATIENCE = 10
 """Models in a row that may fail to be fixed before the others are left alone."""

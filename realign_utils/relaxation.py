@@ -18,7 +18,7 @@ from realign_utils.bounds import Dual, Problem, largest_eigenvalue
 
 _STEP = 1.618
 """Step length of the multipliers: below the golden ratio the method is known to converge."""
-_REBALANCE = 30
+_REBALANCE = 40
 """Steps after which the penalty is looked at."""
 
 

@@ -298,6 +298,7 @@ def jackknife(
     if n < 5:
         raise UserError(f"jackknife of {n} images; it needs 5 or more")
     total, matrices = stack.sums(), []
+    estimate = cka_matrix(total, estimator=estimator).cpu()
     for image in range(n):
         others = [other for other in range(n) if other != image]
         row = stack.grams[:, image].double()
@@ -309,7 +310,6 @@ def jackknife(
             scales=stack.scales,
         )
         matrices.append(cka_of_sums(sums, estimator).cpu())
-    estimate = cka_matrix(total, estimator=estimator).cpu()
     return Resamples(estimate, torch.stack(matrices), n - 1, n, level)
 
 

@@ -1,0 +1,56 @@
+"""The paper's own figures, recomputed from the digitised matrices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from realign_utils.matrices import read_matrix
+from realign_utils.published import quantities, settle
+from realign_utils.search import greedy
+
+PARAMS = Path(__file__).parent.parent / "params"
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> pd.DataFrame:
+    s4, s1 = (
+        read_matrix(PARAMS / "published" / f"{s}_cifar100_cka_digitised.csv")[1]
+        for s in ("s4", "s1")
+    )
+    portal = pd.read_csv(PARAMS / "portal.csv", index_col="submission")
+    claims = pd.read_csv(PARAMS / "claims.csv")
+    return settle(claims, quantities(s4, s1, portal)).set_index(claims["quantity"])
+
+
+def test_the_means_of_both_matrices_are_the_published_ones(verdicts: pd.DataFrame) -> None:
+    assert verdicts.verdict[["s4_mean", "s1_mean"]].tolist() == ["holds", "holds"]
+    assert verdicts.computed["s4_mean"] == pytest.approx(0.761, abs=5e-4)
+
+
+@pytest.mark.parametrize("quantity", ["s4_minimum", "s4_fall_after_12", "s1_ratio"])
+def test_the_claims_that_the_own_figures_contradict_do_not_hold(verdicts, quantity) -> None:
+    assert verdicts.verdict[quantity] == "does not hold"
+
+
+def test_the_greedy_trajectory_is_that_of_the_digitised_matrix() -> None:
+    _, s4 = read_matrix(PARAMS / "published" / "s4_cifar100_cka_digitised.csv")
+    expected = "838 836 815 807 799 795 791 787 783 779 776 774 772 770 769 766 764 762 761"
+    assert [f"{1000 * value:.0f}" for value in greedy(s4, 20)[1]] == expected.split()
+
+
+def test_the_first_three_models_of_figure_6_are_the_paper_s() -> None:
+    names, s4 = read_matrix(PARAMS / "published" / "s4_cifar100_cka_digitised.csv")
+    first = [names[i].partition(".")[0] for i in np.argsort(-s4.sum(axis=0))[:3]]
+    assert first == ["resnetblur50", "cspresnext50", "ecaresnetlight"]
+
+
+def test_a_claim_holds_up_to_its_tolerance() -> None:
+    claims = pd.DataFrame(
+        {"quantity": ["x"], "claim": "", "place": "", "published": 1.0, "tolerance": 0.1}
+    )
+    assert settle(claims, {"x": 1.1}).verdict[0] == "holds"
+    assert settle(claims, {"x": 1.11}).verdict[0] == "does not hold"
