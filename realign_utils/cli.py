@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,8 @@ def select(
     result = {"matrix": str(matrix), "k": k, "restarts": restarts, "seed": seed}
     result |= {"mean_similarity": selection.score, "models": chosen}
     if prove:
-        certificate = search.certify(similarity, selection, time_limit=time_limit)
+        show = partial(click.echo, err=True)
+        certificate = search.certify(similarity, selection, time_limit=time_limit, show=show)
         result["upper_bound"] = certificate.upper_bound
         result["gap"] = certificate.gap
         result["optimal"] = certificate.optimal
@@ -128,6 +131,7 @@ def _write_selection(stem: Path, result: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a user's mistake is one line and exit code 2, a failed notebook 1."""
+    warnings.showwarning = _show_warning
     try:
         commands.main(args=arguments, prog_name="realign", standalone_mode=False)
     except UserError as error:
@@ -140,6 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _stop(" ".join(error.format_message().split()), 2)
     except NotebookFailed as error:
         _stop(str(error), 1)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    click.echo(f"realign: {message}", err=True)
 
 
 def _stop(message: str, code: int) -> None:
