@@ -8,7 +8,7 @@ report: setup
 	$(BIN)/realign run $(PROFILE)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -38,8 +38,9 @@ def test_the_claims_that_the_own_figures_contradict_do_not_hold(verdicts, quanti
 
 def test_the_greedy_trajectory_is_that_of_the_digitised_matrix() -> None:
     _, s4 = read_matrix(PARAMS / "published" / "s4_cifar100_cka_digitised.csv")
-    expected = ".838 .836 .815 .807 .799 .795 .791 .787 .783 .779 .776 .774 .772 .770 .769 .766 .764 .762 .7606"
-    assert np.allclose(greedy(s4, 20)[1], [float(v) for v in expected.split()], atol=5.2e-4)
+    first = [0.838, 0.836, 0.815, 0.807, 0.799, 0.795, 0.791, 0.787, 0.783, 0.779]
+    last = [0.776, 0.774, 0.772, 0.770, 0.769, 0.766, 0.764, 0.762, 0.7606]
+    assert np.allclose(greedy(s4, 20)[1], first + last, atol=5.2e-4)
 
 
 def test_the_first_three_models_of_figure_6_are_the_paper_s() -> None:
