@@ -14,7 +14,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab
 
 bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
@@ -43,5 +43,6 @@ notebooks: setup
 lock:
 	uv pip compile --universal --python-version 3.11 --all-extras pyproject.toml -o requirements.lock
 
+# The results of a profile; what is in runs/store stays, so that a new run is quick.
 clean:
-	rm -rf runs/demo runs/store figures/demo .pytest_cache .ruff_cache
+	rm -rf runs/$(PROFILE) .pytest_cache .ruff_cache

@@ -34,8 +34,11 @@ import matplotlib.pyplot as plt
 from IPython.display import display
 
 from realign_utils.images import load_images, mosaic
+from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
 from realign_utils.zoo import train
+
+enter_project()  # paths below are relative to it, wherever the notebook was opened
 
 # %% tags=["parameters"]
 zoo = {  # the small models to train first; null: none
@@ -59,7 +62,7 @@ proxies = {  # image sets on which models are compared before submitting
         "kind": "patches",
         "split": "proxy_low",
         "classes": "all",
-        "resolution": 16,
+        "resolution": 8,
     },
     "imagenette_like": {
         "number": 500,
@@ -78,7 +81,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "classes": "all",
     "resolution": 32,
 }
-runs = "runs/demo"  # folder of this profile's results
+runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
 
 # %% [markdown]

@@ -28,15 +28,18 @@ from IPython.display import display
 from PIL import Image
 
 from realign_utils.errors import UserError
-from realign_utils.features import extract
+from realign_utils.features import extract, name_of_device
 from realign_utils.images import load_images, manifest, mosaic
+from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
 from realign_utils.store import write_text
 
+enter_project()  # paths below are relative to it, wherever the notebook was opened
+
 # %% tags=["parameters"]
-registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
 models = "all"  # 'all', a query on the registry, or names
-weights_dir = "runs/demo/zoo/weights"  # folder of <model>.safetensors or .pth checkpoints; null: the model hub
+weights_dir = "runs/demo/zoo/weights"  # folder of <model>.safetensors or .pth checkpoints; null: the model hub; zoo: its
 proxies = {  # image sets on which models are compared before submitting
     "cifar100_like": {
         "number": 500,
@@ -44,7 +47,7 @@ proxies = {  # image sets on which models are compared before submitting
         "kind": "patches",
         "split": "proxy_low",
         "classes": "all",
-        "resolution": 16,
+        "resolution": 8,
     },
     "imagenette_like": {
         "number": 500,
@@ -68,7 +71,7 @@ batch_size = 64  # images in a forward pass; halved when too many
 dtype = "float32"  # arithmetic of the forward pass; 16-bit types by autocast
 token_pooling = "mean"  # how layers that give a grid of tokens become one vector
 interpolation = "timm"  # of the resize; timm: what each model was trained with
-runs = "runs/demo"  # folder of this profile's results
+runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
 
 # %% [markdown]
@@ -154,6 +157,7 @@ extraction = extract(
 # %%
 write_text(Path(runs) / "features.csv", extraction.index.to_csv(index=False))
 write_text(Path(runs) / "failures.csv", extraction.failures.to_csv(index=False))
+write_text(Path(runs) / "device.csv", f"device\n{name_of_device(device)}\n")
 if extraction.index.empty:
     raise UserError(f"no model gave features: {extraction.failures['reason'][0]}")
 index = extraction.index

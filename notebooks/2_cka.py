@@ -30,10 +30,13 @@ from realign_utils.calibrate import pair_values
 from realign_utils.cka import cka_matrix, gram_sums
 from realign_utils.features import read_features
 from realign_utils.matrices import write_matrix
+from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 
+enter_project()  # paths below are relative to it, wherever the notebook was opened
+
 # %% tags=["parameters"]
-runs = "runs/demo"  # folder of this profile's results
+runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
 device = "auto"  # auto, cpu, mps, cuda, cuda:N
 

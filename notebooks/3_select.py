@@ -27,16 +27,18 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from realign_utils.matrices import read_matrix
+from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.registry import read_registry
-from realign_utils.search import certify
 from realign_utils.selection import choose_models, summary_row, trajectory_table
 from realign_utils.store import write_text
 from realign_utils.submission import save_submission
 
+enter_project()  # paths below are relative to it, wherever the notebook was opened
+
 # %% tags=["parameters"]
-runs = "runs/demo"  # folder of this profile's results
-registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several
+runs = "runs/demo"  # folder of the results; not given: runs/<profile>
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
 proxies = {  # image sets on which models are compared before submitting
     "cifar100_like": {
         "number": 500,
@@ -44,7 +46,7 @@ proxies = {  # image sets on which models are compared before submitting
         "kind": "patches",
         "split": "proxy_low",
         "classes": "all",
-        "resolution": 16,
+        "resolution": 8,
     },
     "imagenette_like": {
         "number": 500,
@@ -60,6 +62,7 @@ reference_proxy = "cifar100_like"  # proxy of the calibration ratio real / proxy
 k = 8  # models in a submission
 restarts = 500  # random initialisations of the search
 seed = 0  # seed of the search and of the figures
+proof_seconds = 60  # time limit of the upper bound of each search
 pools = {  # candidate models: 'all', a query on the registry's columns, or names
     "full": "all",
     "attention": "mechanism in ['attention', 'hybrid']",
@@ -73,6 +76,7 @@ submissions = {  # the sets to submit
         "proxies": {"imagenette_like": 1.0},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S2": {
@@ -90,6 +94,7 @@ submissions = {  # the sets to submit
             "swin_width48_seed0",
         ],
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S3": {
@@ -98,6 +103,7 @@ submissions = {  # the sets to submit
         "proxies": {"cifar100_like": 0.5, "imagenette_like": 0.5},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S4": {
@@ -106,6 +112,7 @@ submissions = {  # the sets to submit
         "proxies": {"cifar100_like": 1.0},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
 }
@@ -120,8 +127,8 @@ submissions = {  # the sets to submit
 read = {name: read_matrix(Path(runs) / "cka" / f"{name}_{estimator}.csv") for name in proxies}
 models = next(iter(read.values()))[0]
 matrices = {name: similarity for name, (_, similarity) in read.items()}
-candidates = read_registry(registry).loc[list(models)]
-candidates.groupby(["mechanism", "family"]).size().rename("models").to_frame().T
+known = read_registry(registry)
+known.loc[list(models)].groupby(["mechanism", "family"]).size().rename("models").to_frame().T
 
 # %% [markdown]
 # ## The search
@@ -136,38 +143,27 @@ candidates.groupby(["mechanism", "family"]).size().rename("models").to_frame().T
 
 # %%
 options = {"k": k, "restarts": restarts, "seed": seed, "pools": pools}
+options |= {"reference_proxy": reference_proxy, "proof_seconds": proof_seconds}
 chosen = {
-    name: choose_models(
-        submission, matrices, candidates, reference_proxy=reference_proxy, **options
-    )
+    name: choose_models(submission, matrices, models, known, **options)
     for name, submission in track(submissions.items(), "selecting", len(submissions))
 }
 for name, submission in chosen.items():
-    save_submission(Path(runs) / "submissions" / name, submission.models, candidates)
+    save_submission(Path(runs) / "submissions" / name, submission.models, known)
 
 # %% [markdown]
 # ## How good is it?
 #
 # A heuristic finds a set; it cannot say how far it is from the best. The *upper bound* can: no set of $k$ models of the pool has a higher
 # mean than this. Where it meets the set's own mean, the set is proved optimal. *Restarts that agree* is the share of random starts
-# that ended in the same mean.
-
-# %%
-certificates = {
-    name: certify(c.objective, c.selection)
-    for name, c in track(chosen.items(), "proving", len(chosen))
-    if c.selection
-}
+# that ended in the same mean. Should the proof meet a better set than the search did, that one is submitted.
 
 # %% [markdown]
 # All of it in one table, with the mean of each set on every proxy, whichever it was chosen on:
 
 # %%
 summary = pd.DataFrame(
-    [
-        summary_row(name, submissions[name], c, certificates.get(name), matrices, candidates)
-        for name, c in chosen.items()
-    ]
+    [summary_row(name, submissions[name], c, matrices, models) for name, c in chosen.items()]
 )
 write_text(Path(runs) / "submissions.csv", summary.to_csv(index=False))
 summary.round(4)

@@ -26,17 +26,22 @@ import pandas as pd
 
 from realign_utils.calibrate import (
     calibration_table,
+    comparable,
     family_similarity,
     mean_similarity,
     rank_agreement,
 )
 from realign_utils.matrices import read_matrix
-from realign_utils.registry import choose, read_registry
+from realign_utils.profiles import enter_project
+from realign_utils.registry import read_registry
+from realign_utils.selection import members as members_of
 from realign_utils.store import write_text
 
+enter_project()  # paths below are relative to it, wherever the notebook was opened
+
 # %% tags=["parameters"]
-runs = "runs/demo"  # folder of this profile's results
-registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several
+runs = "runs/demo"  # folder of the results; not given: runs/<profile>
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
 proxies = {  # image sets on which models are compared before submitting
     "cifar100_like": {
         "number": 500,
@@ -44,7 +49,7 @@ proxies = {  # image sets on which models are compared before submitting
         "kind": "patches",
         "split": "proxy_low",
         "classes": "all",
-        "resolution": 16,
+        "resolution": 8,
     },
     "imagenette_like": {
         "number": 500,
@@ -71,6 +76,7 @@ submissions = {  # the sets to submit
         "proxies": {"imagenette_like": 1.0},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S2": {
@@ -88,6 +94,7 @@ submissions = {  # the sets to submit
             "swin_width48_seed0",
         ],
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S3": {
@@ -96,6 +103,7 @@ submissions = {  # the sets to submit
         "proxies": {"cifar100_like": 0.5, "imagenette_like": 0.5},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S4": {
@@ -104,6 +112,7 @@ submissions = {  # the sets to submit
         "proxies": {"cifar100_like": 1.0},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
 }
@@ -134,20 +143,23 @@ scores.round(4)
 # %% [markdown]
 # ## The calibration table
 #
-# *Real* is the score that counts: the portal's where it was published, else the one on the held-out evaluation images. The calibration
-# ratio is real / proxy on the reference proxy. A ratio below 1 says that the proxy promised too much; what matters for *choosing* is
-# whether the ratio is the same for all submissions, since then the proxy ranks them rightly.
+# *Real* is the score that counts: the portal's where the profile has portal scores, else the one on the held-out evaluation images; never
+# some of each, which would compare two scales. *portal_set* says whether a row's models are the very ones that the portal scored: the
+# memberships of the paper's S1 to S3 were never published, so their ratios divide the score of one set by the proxy of another.
+#
+# The calibration ratio is real / proxy on the reference proxy. Below 1 the proxy promised too much; what matters for *choosing* is whether
+# the ratio is the same for all submissions, since then the proxy ranks them rightly.
 
 # %%
-published = pd.read_csv(portal, index_col="submission")["real"] if portal else {}
-real = scores["evaluation"].to_dict() if evaluation else {}
-real |= {
-    name: published[submission["portal"]]
-    for name, submission in submissions.items()
-    if submission.get("portal") in published
-}
+published = (
+    pd.read_csv(portal, index_col="submission")["real"] if portal else pd.Series(dtype=float)
+)
+rows_of = {name: submission.get("portal") for name, submission in submissions.items()}
+real = {name: published[row] for name, row in rows_of.items() if row in published}
+real = real if portal else scores.get("evaluation", pd.Series(dtype=float)).to_dict()
 calibration = calibration_table(scores, real, reference_proxy)
 calibration.insert(0, "title", [submissions[name]["title"] for name in calibration.index])
+calibration["portal_set"] = [submissions[name]["published_set"] for name in calibration.index]
 write_text(Path(runs) / "calibration.csv", calibration.to_csv(index_label="submission"))
 calibration.round(4)
 
@@ -155,11 +167,12 @@ calibration.round(4)
 # ## Which proxy ranks the submissions as the evaluation does?
 #
 # The share of the pairs of submissions that a proxy puts in the right order; one half is chance. A handful of submissions makes this
-# coarse: no conclusion should hang on it alone.
+# coarse: no conclusion should hang on it alone. Only sets with a score of their own are compared.
 
 # %%
+judged = comparable(calibration)
 agreement = pd.Series(
-    {proxy: rank_agreement(calibration[proxy], calibration["real"]) for proxy in proxies},
+    {proxy: rank_agreement(judged[proxy], judged["judge"]) for proxy in proxies},
     name="share of pairs in the right order",
 )
 write_text(Path(runs) / "rank_agreement.csv", agreement.to_csv(index_label="proxy"))
@@ -172,11 +185,8 @@ agreement.round(3).to_frame()
 # share a model are not independent.
 
 # %%
-rows = read_registry(registry).loc[models]
-groups = {
-    family: [models.index(m) for m in choose(rows, which).index]
-    for family, which in families.items()
-}
+known = read_registry(registry)
+groups = {family: members_of(known, which, models) for family, which in families.items()}
 within = pd.concat([family_similarity(read[s][1], groups).assign(images=s) for s in sets])
 write_text(Path(runs) / "family_similarity.csv", within.to_csv(index=False))
 within.pivot(index="family", columns="images", values="mean")[sets].round(3)
@@ -185,5 +195,4 @@ within.pivot(index="family", columns="images", values="mean")[sets].round(3)
 # A family that is alike on every set of images is alike; one that is alike on one set only shares the classes of that set.
 
 # %%
-best = within.loc[within.groupby("images")["mean"].idxmax(), ["images", "family", "mean"]]
-best.round(3)
+within.dropna(subset=["mean"]).sort_values("mean").groupby("images").tail(1).round(3)

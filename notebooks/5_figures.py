@@ -31,13 +31,16 @@ from realign_utils import figures as draw
 from realign_utils.embedding import embed
 from realign_utils.figure_style import mark_models
 from realign_utils.matrices import read_matrix
+from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
 from realign_utils.search import greedy
 
+enter_project()  # paths below are relative to it, wherever the notebook was opened
+
 # %% tags=["parameters"]
-runs = "runs/demo"  # folder of this profile's results
-figures = "figures/demo"  # folder of this profile's figures
-registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several
+runs = "runs/demo"  # folder of the results; not given: runs/<profile>
+figures = "figures/demo"  # folder of the figures; not given: figures/<profile>
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
 proxies = {  # image sets on which models are compared before submitting
     "cifar100_like": {
         "number": 500,
@@ -45,7 +48,7 @@ proxies = {  # image sets on which models are compared before submitting
         "kind": "patches",
         "split": "proxy_low",
         "classes": "all",
-        "resolution": 16,
+        "resolution": 8,
     },
     "imagenette_like": {
         "number": 500,

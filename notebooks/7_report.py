@@ -22,16 +22,19 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from realign_utils.matrices import read_matrix
+from realign_utils.profiles import enter_project
 from realign_utils.published import quantities, settle
 from realign_utils.report import figure, table
-from realign_utils.results import findings, model_counts, provenance, read_results
+from realign_utils.results import durations, findings, model_counts, provenance, read_results
+
+enter_project()  # paths below are relative to it, wherever the notebook was opened
 
 # %% tags=["parameters", "remove"]
 profile = "demo"  # name of the profile
-title = "small models trained on patches of photographs"  # title of the report
+title = "small models trained on patches of photographs"  # what was compared, below the title of the report
 k = 8  # models in a submission
-runs = "runs/demo"  # folder of this profile's results
-figures = "figures/demo"  # folder of this profile's figures
+runs = "runs/demo"  # folder of the results; not given: runs/<profile>
+figures = "figures/demo"  # folder of the figures; not given: figures/<profile>
 proxies = {  # image sets on which models are compared before submitting
     "cifar100_like": {
         "number": 500,
@@ -39,7 +42,7 @@ proxies = {  # image sets on which models are compared before submitting
         "kind": "patches",
         "split": "proxy_low",
         "classes": "all",
-        "resolution": 16,
+        "resolution": 8,
     },
     "imagenette_like": {
         "number": 500,
@@ -61,6 +64,7 @@ submissions = {  # the sets to submit
         "proxies": {"imagenette_like": 1.0},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S2": {
@@ -78,6 +82,7 @@ submissions = {  # the sets to submit
             "swin_width48_seed0",
         ],
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S3": {
@@ -86,6 +91,7 @@ submissions = {  # the sets to submit
         "proxies": {"cifar100_like": 0.5, "imagenette_like": 0.5},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
     "S4": {
@@ -94,6 +100,7 @@ submissions = {  # the sets to submit
         "proxies": {"cifar100_like": 1.0},
         "models": None,
         "portal": None,
+        "published_set": False,
         "note": None,
     },
 }
@@ -119,28 +126,29 @@ zoo = {  # the small models to train first; null: none
 results = read_results(runs)
 compared, tried = model_counts(results)
 scores = results.calibration
-found = findings(results, reference_proxy=reference_proxy, proxies=list(proxies))
-known = "real" if scores["real"].notna().any() else reference_proxy
-score_name = (
-    "real score" if known == "real" else f"score on {reference_proxy}, in want of an evaluation,"
+roles = {"highlight": highlight, "contrast": contrast}
+found = findings(results, reference_proxy=reference_proxy, proxies=list(proxies), **roles)
+verdicts = (
+    found["verdict"]
+    .value_counts()
+    .reindex(["holds", "does not hold", "not testable"], fill_value=0)
 )
+scored = scores["real"].notna().any()
+known = "real" if scored else reference_proxy
+score_name = "real score" if scored else f"score on {reference_proxy}, in want of an evaluation,"
 best = scores[known].idxmax()
-real_is = (
-    "the portal's published score" if portal else "the score on the held-out evaluation images"
-)
 
 # %% [markdown]
 # ## Abstract
 
 # %%
-numbers = sorted({str(source["number"] or "all") for source in proxies.values()})
-held = (found["verdict"] == "holds").sum()
+numbers = " and ".join(dict.fromkeys(str(source["number"] or "all") for source in proxies.values()))
 text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align Challenge, on the profile *{profile}* ({title}).
 The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
 of one kind of architecture keep their alignment on new images better than mixed sets do. Here {compared} of {tried} models
-were compared on {len(proxies)} proxies of {" and ".join(numbers)} images each. The best {score_name} is
-{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(found)} of the paper's findings that this profile can
-test, {held} hold and {len(found) - held} do not ([@tbl:findings])."""
+were compared on {len(proxies)} proxies of {numbers} images each. The best {score_name} is
+{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(found)} of the paper's findings {verdicts["holds"]} hold in this
+run, {verdicts["does not hold"]} do not, and {verdicts["not testable"]} cannot be tested in it ([@tbl:findings])."""
 display(Markdown(text.replace("\n", " ")))
 
 # %% [markdown]
@@ -154,21 +162,19 @@ display(Markdown(text.replace("\n", " ")))
 # The numbers below are this run's; the paper's stand in [@tbl:published-scores] and [@tbl:own-figures].
 
 # %%
-analogy = (
-    "**What stands for what.** This profile needs no network and no GPU. In the place of the 141 models pretrained on ImageNet stand "
-    f"{tried} small networks, trained here on patches of photographs; the class of a patch is the photograph. The proxy "
-    "`cifar100_like` stands for CIFAR-100: all classes, low resolution, scaled up. `imagenette_like` stands for Imagenette: full "
-    "resolution, but four easily told classes. The evaluation stands for the portal's secret images: all classes, full resolution. "
-    "Training, proxies and evaluation use separate parts of every photograph. The code is that of the paper's profile; only the "
-    "models and images differ, so agreement here shows that the *mechanism* is real, not that the paper's *values* are."
-)
-display(
-    Markdown(
-        analogy
-        if zoo
-        else "Models and images are the paper's: pretrained weights, CIFAR-100 and Imagenette."
-    )
-)
+registered = len(pd.read_csv("params/registry.csv"))
+classes = [
+    len(source.get("classes", [])) for source in proxies.values() if source.get("classes") != "all"
+]
+analogy = f"""**What stands for what.** This profile needs no network and no GPU. In the place of the paper's {registered} models, pretrained
+on ImageNet, stand {tried} small networks, trained here on patches of photographs; the class of a patch is the photograph. The proxy
+`{reference_proxy}` stands for CIFAR-100: all classes, low resolution, scaled up. The other stands for Imagenette: full resolution, but
+{classes} easily told classes. The evaluation stands for the portal's secret images: all classes, full resolution. Training, proxies
+and evaluation use separate parts of every photograph. The code is that of the paper's profile; only models and images differ, so
+agreement shows that the *mechanism* can arise, not that the paper's *values* are right."""
+sources = [f"`{name}` ({source['kind']})" for name, source in proxies.items()]
+plain = f"{tried} models with their own weights were compared on {' and '.join(sources)}."
+display(Markdown(analogy.replace("\n", " ").replace("[", "").replace("]", "") if zoo else plain))
 
 # %% [markdown]
 # ## Methods
@@ -221,19 +227,28 @@ display(
 # reference proxy.
 
 # %%
-display(
-    Markdown(
-        f"Real is {real_is}; the reference proxy is `{reference_proxy}`. The spread of the ratios, "
-        f"{scores['ratio'].min():.3f} to {scores['ratio'].max():.3f}, is what makes a proxy mislead: a proxy whose ratio were the "
-        "same for all submissions would rank them rightly however much it promised."
-    )
+real_is = (
+    "the portal's published score" if portal else "the score on the held-out evaluation images"
 )
+spread = f"""Real is {real_is}; the reference proxy is `{reference_proxy}`. The spread of the ratios, {scores["ratio"].min():.3f} to
+{scores["ratio"].max():.3f}, is what makes a proxy mislead: a proxy whose ratio were the same for all submissions would rank them rightly
+however much it promised."""
+unscored = (
+    "This profile has neither portal scores nor evaluation images, so that no real score is known."
+)
+display(Markdown(spread.replace("\n", " ") if scored else unscored))
 
 # %%
-shown = scores[["title", *proxies, "real", "ratio"]].reset_index()
+held_out = ["evaluation"] if portal and "evaluation" in scores else []
+shown = scores[["title", *proxies, *held_out, "real", "ratio"]].reset_index()
 table(
     shown,
-    f"Mean pairwise CKA of the submissions on the proxies, the real score, and the ratio real / {reference_proxy}.",
+    f"Mean pairwise CKA of the submissions on the proxies, the real score, and the ratio real / {reference_proxy}."
+    + (
+        " The portal scored the paper's own sets; only those with a published membership are the same."
+        if portal
+        else ""
+    ),
     "tbl:calibration",
     digits=4,
     formats={"ratio": ".3f"},
@@ -241,7 +256,7 @@ table(
 )
 
 # %% [markdown]
-# The paper's own table, for its 138 models and the portal's secret images, is [@tbl:published-scores]. Compare the *pattern*, not the
+# The paper's own table, for its models and the portal's secret images, is [@tbl:published-scores]. Compare the *pattern*, not the
 # values: which proxy promises more, which submissions it promises too much, and who comes out first.
 
 # %%
@@ -420,28 +435,25 @@ figure(
 # ## Conclusion
 
 # %%
-failing = found[found["verdict"] != "holds"]["finding"].str.rstrip(".")
-display(
-    Markdown(
-        f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}. "
-        + (
-            f"Not confirmed here: {'; '.join(failing)}."
-            if len(failing)
-            else "All tested findings of the paper hold here."
-        )
-    )
-)
+failing = found.loc[found["verdict"] == "does not hold", "finding"]
+untested = found.loc[found["verdict"] == "not testable", "finding"]
+text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}."
+text += f" Not confirmed here: {'; '.join(failing)}." if len(failing) else ""
+text += f" Not testable here: {'; '.join(untested)}." if len(untested) else ""
+display(Markdown(text))
 
 # %% [markdown]
 # ## Appendix A: the submitted sets
 
 # %%
+missing = results.submissions["missing"].fillna("")
 for name, models in results.tables.items():
-    note = submissions[name].get("note")
+    note = submissions[name].get("note") or ""
+    absent = f" Without features, and so not in the set: {missing[name]}." if missing[name] else ""
     display(
         table(
             models,
-            f"{name}: {submissions[name]['title']}." + (f" {note}" if note else ""),
+            f"{name}: {submissions[name]['title']}. {note}{absent}",
             f"tbl:{name.lower().replace('_', '-')}",
             file=f"{runs}/submissions/{name}.csv",
         )
@@ -451,9 +463,13 @@ for name, models in results.tables.items():
 # ## Appendix B: models that failed
 
 # %%
-if len(results.failures):
-    display(table(results.failures, "Failures, with the reason.", "tbl:failures"))
-else:
+for frame, caption, label in (
+    (results.dropped, "Models of the zoo that were not good enough to be compared.", "tbl:dropped"),
+    (results.failures, "Models that gave no features, with the reason.", "tbl:failures"),
+):
+    if len(frame):
+        display(table(frame, caption, label))
+if compared == tried:
     display(Markdown(f"None: all {tried} models gave features on every set of images."))
 
 # %% [markdown]
@@ -464,12 +480,9 @@ facts = provenance(results, profile)
 table(facts, "How this run was made.", "tbl:provenance", file=f"{runs}/run.json")
 
 # %%
-durations = pd.Series(
-    {name: entry["seconds"] for name, entry in results.record["notebooks"].items()}
-)
 table(
-    durations.rename_axis("notebook").rename("seconds").reset_index(),
-    "Duration of the notebooks in this run; what earlier runs computed is not computed again.",
+    durations(results),
+    "When each notebook ran last, and for how long; what earlier runs computed is not computed again.",
     "tbl:durations",
     digits=1,
     file=f"{runs}/run.json",

@@ -23,7 +23,8 @@ def pair_values(similarity: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     numpy.ndarray, shape (k (k - 1) / 2,)
         float64, in the order (0, 1), (0, 2), …
     """
-    block = np.asarray(similarity, dtype=np.float64)[np.ix_(indices, indices)]
+    rows = np.array(list(indices), dtype=int)
+    block = np.asarray(similarity, dtype=np.float64)[np.ix_(rows, rows)]
     return block[np.triu_indices(len(block), 1)]
 
 
@@ -91,6 +92,26 @@ def calibration_table(
     table["real"] = [float(real.get(name, np.nan)) for name in table.index]
     table["ratio"] = table["real"] / table[reference_proxy]
     return table
+
+
+def comparable(calibration: pd.DataFrame) -> pd.DataFrame:
+    """The submissions whose proxy and real scores belong to the same models.
+
+    Parameters
+    ----------
+    calibration : pandas.DataFrame
+        With the columns real and portal_set, and evaluation where there are held-out images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows with such a score, which is the column ``judge``: that on the held-out images, or
+        else the portal's, for sets that are the very ones that the portal scored.
+    """
+    if "evaluation" in calibration:
+        return calibration.assign(judge=calibration["evaluation"]).dropna(subset=["judge"])
+    own = calibration[calibration["portal_set"].astype(bool)]
+    return own.assign(judge=own["real"]).dropna(subset=["judge"])
 
 
 def rank_agreement(proxy: Sequence[float], real: Sequence[float]) -> float:

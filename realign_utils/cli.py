@@ -76,6 +76,9 @@ def select(
     if prove:
         show = partial(click.echo, err=True)
         certificate = search.certify(similarity, selection, time_limit=time_limit, show=show)
+        if certificate.best != selection.indices:  # the proof met a better set than the search
+            result["models"] = [names[i] for i in certificate.best]
+            result["mean_similarity"] = search.mean_similarity(similarity, certificate.best)
         result["upper_bound"] = certificate.upper_bound
         result["gap"] = certificate.gap
         result["optimal"] = certificate.optimal

@@ -210,6 +210,12 @@ def _ordered(table: pd.DataFrame, sets: list[str], models: list[str]) -> pd.Data
     return table.loc[order.sort_values().index].reset_index(drop=True)
 
 
+def name_of_device(device: str) -> str:
+    """What a device is called: ``cpu``, or the name of the GPU."""
+    found = _device(device)
+    return torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

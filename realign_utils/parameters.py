@@ -10,8 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FILE_NAME = "letters, digits, - and _, since it becomes part of file names"
+
 PoolingName = Literal["mean", "cls", "flatten"]
 InterpolationName = Literal["timm", "nearest", "bilinear", "bicubic", "lanczos"]
+
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", description=FILE_NAME)]
 
 
 class _Section(BaseModel):
@@ -92,7 +97,10 @@ class Submission(_Section):
     )
     models: list[str] | None = Field(None, description="a fixed list instead of pool and proxies")
     portal: str | None = Field(
-        None, description="row of the portal table that this submission reproduces"
+        None, description="row of the portal table that this submission stands for"
+    )
+    published_set: bool = Field(
+        False, description="true where these are the very models that the portal scored"
     )
     note: str | None = Field(None, description="a remark that the report prints beside it")
 
@@ -113,15 +121,16 @@ class Parameters(_Section):
     """One profile. Every field is a papermill parameter that at least one notebook reads."""
 
     profile: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="name of the profile")
-    title: str = Field(description="title of the report")
+    title: str = Field(description="what was compared, below the title of the report")
     registry: str | list[str] = Field(
-        description="CSV with a row a model: layer, preprocessing, family …; or several"
+        description="CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own"
     )
     models: str | list[str] = Field("all", description="'all', a query on the registry, or names")
     weights_dir: str | None = Field(
-        None, description="folder of <model>.safetensors or .pth checkpoints; null: the model hub"
+        None,
+        description="folder of <model>.safetensors or .pth checkpoints; null: the model hub; zoo: its",
     )
-    proxies: dict[str, ImageSource] = Field(
+    proxies: dict[FileName, ImageSource] = Field(
         min_length=1, description="image sets on which models are compared before submitting"
     )
     evaluation: ImageSource | None = Field(
@@ -149,7 +158,7 @@ class Parameters(_Section):
     pools: dict[str, str | list[str]] = Field(
         description="candidate models: 'all', a query on the registry's columns, or names"
     )
-    submissions: dict[str, Submission] = Field(min_length=1, description="the sets to submit")
+    submissions: dict[FileName, Submission] = Field(min_length=1, description="the sets to submit")
     reference_proxy: str = Field(description="proxy of the calibration ratio real / proxy")
     portal: str | None = Field(None, description="CSV of published portal scores; null: none")
     families: dict[str, str | list[str]] = Field(
@@ -157,8 +166,9 @@ class Parameters(_Section):
     )
     highlight: str = Field(description="the submission of Figures 2, 5, 6 and 7")
     contrast: str = Field(description="the submission beside it in Figure 3")
-    runs: str = Field(description="folder of this profile's results")
-    figures: str = Field(description="folder of this profile's figures")
+    proof_seconds: int = Field(60, ge=1, description="time limit of the upper bound of each search")
+    runs: str = Field(description="folder of the results; not given: runs/<profile>")
+    figures: str = Field(description="folder of the figures; not given: figures/<profile>")
     store: str = Field("runs/store", description="folder of features and weights, shared, by key")
     zoo: Zoo | None = Field(None, description="the small models to train first; null: none")
 

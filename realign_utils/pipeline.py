@@ -117,19 +117,40 @@ def run(
     names = notebooks_of(parameters, first=first)
     runs = root / parameters.runs
     values = parameters.model_dump(mode="json")
-    write_text(runs / "parameters.yaml", yaml.safe_dump(values, sort_keys=False))
     record = _provenance(parameters, root)
-    record["notebooks"] = _earlier(runs / "run.json") if first else {}
+    record["notebooks"] = _earlier(parameters, values, root, names) if first else {}
     with _Display(names, progress) as display:
         for name in names:
             display.start(name)
             started = time.monotonic()
-            _execute(name, values, root, runs)
+            read = _execute(name, values, root, runs)
             seconds = round(time.monotonic() - started, 1)
-            record["notebooks"][name] = {"seconds": seconds, "ended": _now()}
+            record["notebooks"][name] = {"seconds": seconds, "ended": _now(), "parameters": read}
             write_json(runs / "run.json", record)
+            write_text(runs / "parameters.yaml", yaml.safe_dump(values, sort_keys=False))
             display.end(name, seconds)
     return record
+
+
+def _earlier(
+    parameters: Parameters, values: Mapping[str, Any], root: Path, names: list[str]
+) -> dict[str, Any]:
+    """Records of the notebooks that are not run again; their parameters must still be the same."""
+    path = root / parameters.runs / "run.json"
+    record = json.loads(path.read_text())["notebooks"] if path.is_file() else {}
+    kept = {}
+    for name in notebooks_of(parameters):
+        if name in names:
+            return kept
+        if name not in record:
+            raise UserError(f"--from {names[0]}: {name} has not been run yet: start there")
+        for key, value in record[name]["parameters"].items():
+            if values.get(key) != value:
+                raise UserError(
+                    f"--from {names[0]}: {name} was last run with another {key}: start there"
+                )
+        kept[name] = record[name]
+    return kept
 
 
 def render_report(parameters: Parameters, root: Path) -> tuple[Path, Path]:
@@ -156,6 +177,10 @@ def render_report(parameters: Parameters, root: Path) -> tuple[Path, Path]:
     executed = runs / "notebooks" / "7_report.ipynb"
     if not executed.is_file():
         raise UserError(f"{executed} is missing: realign run {parameters.profile} makes it")
+    if not (runs / "run.json").is_file():
+        raise UserError(
+            f"{runs / 'run.json'} is missing: realign run {parameters.profile} makes it"
+        )
     record = json.loads((runs / "run.json").read_text())
     html, pdf = runs / "report.html", runs / "report.pdf"
     render(
@@ -214,10 +239,6 @@ def summary(parameters: Parameters, root: Path, record: Mapping[str, Any]) -> st
     )
 
 
-def _earlier(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())["notebooks"] if path.is_file() else {}
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -227,7 +248,9 @@ def _provenance(parameters: Parameters, root: Path) -> dict[str, Any]:
         "profile": parameters.profile,
         "started": _now(),
         "commit": _git(root, "rev-parse", "HEAD"),
-        "changed_files": (_git(root, "status", "--porcelain", "-uno") or "").splitlines(),
+        "changed_files": (
+            _git(root, "status", "--porcelain", "--", ".", ":!figures") or ""
+        ).splitlines(),
         "repository": _git(root, "remote", "get-url", "origin"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -247,19 +270,22 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() or None
 
 
-def _execute(name: str, values: Mapping[str, Any], root: Path, runs: Path) -> None:
-    """Run one notebook into a copy of its own, which replaces the last good one when whole."""
+def _execute(name: str, values: Mapping[str, Any], root: Path, runs: Path) -> dict[str, Any]:
+    """Run one notebook into a copy of its own, which replaces the last good one when whole.
+
+    Returns the values of the parameters that it reads.
+    """
     source = root / "notebooks" / f"{name}.ipynb"
     executed = runs / "notebooks" / f"{name}.ipynb"
     failed = executed.with_suffix(".failed.ipynb")
     partial = executed.with_name(f".{name}.{uuid.uuid4().hex}.ipynb")
     try:
         executed.parent.mkdir(parents=True, exist_ok=True)
-        names = declared(nbformat.read(source, as_version=4))
+        read = {key: values[key] for key in declared(nbformat.read(source, as_version=4))}
         papermill.execute_notebook(
             source,
             partial,
-            parameters={key: values[key] for key in names},
+            parameters=read,
             kernel_name="python3",
             language="python",
             cwd=root,
@@ -268,6 +294,7 @@ def _execute(name: str, values: Mapping[str, Any], root: Path, runs: Path) -> No
         )
         publish(partial, executed)
         failed.unlink(missing_ok=True)
+        return read
     except PapermillExecutionError as error:
         partial.replace(failed)
         raise _failure(name, error, failed) from None
@@ -286,7 +313,7 @@ def _failure(name: str, error: PapermillExecutionError, failed: Path) -> Excepti
     return NotebookFailed(
         f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue}\n"
         f"the executed copy, up to the error: {failed}\n"
-        f"open it with: make lab, or .venv/bin/jupyter lab {failed}"
+        f"open it with: .venv/bin/jupyter lab {failed}"
     )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from realign_utils.errors import UserError, unknown
-from realign_utils.parameters import SOURCES, ImageSource, Parameters, Submission
+from realign_utils.parameters import FILE_NAME, SOURCES, ImageSource, Parameters, Submission
 from realign_utils.registry import choose, read_registry
+
+TAKEN = {"evaluation", "portal", "real", "ratio", "title", "submission", "objective", "models"}
+"""Names that no proxy may have: columns of the tables in which proxies are columns too."""
 
 
 def project_root(start: str | Path | None = None) -> Path:
@@ -35,9 +40,15 @@ def project_root(start: str | Path | None = None) -> Path:
     """
     here = Path(start or Path.cwd()).resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parent.parent):
-        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+        if (folder / "params" / "registry.csv").is_file() and (folder / "notebooks").is_dir():
             return folder
     raise UserError(f"no project at {here}: run realign inside a clone of the repository")
+
+
+def enter_project() -> Path:
+    """Make the project's folder the working directory, as a notebook opened by hand needs it."""
+    os.chdir(project_root())
+    return Path.cwd()
 
 
 def under(root: Path, paths: str | list[str]) -> list[Path]:
@@ -45,12 +56,12 @@ def under(root: Path, paths: str | list[str]) -> list[Path]:
     return [root / path for path in ([paths] if isinstance(paths, str) else paths)]
 
 
-def find_profile(name: str, root: Path) -> Path:
+def find_profile(name: str, root: Path, beside: Path = Path()) -> Path:
     """Path of a profile given by its name in `params/` or by the path of a YAML file."""
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise UserError(f"no such profile file: {name}")
-        return Path(name)
+        if not (beside / name).is_file():
+            raise UserError(f"no such profile file: {beside / name}")
+        return beside / name
     path = root / "params" / f"{name}.yaml"
     if not path.is_file():
         raise unknown("profile", name, sorted(p.stem for p in (root / "params").glob("*.yaml")))
@@ -66,7 +77,7 @@ def load(
     ----------
     profile : str
         A name in `params/`, or the path of a YAML file. With ``extends: <profile>`` the keys that
-        it does not give are those of another profile.
+        it does not give are those of another profile. Its own paths refer to the project.
     overrides : iterable of str
         ``key=value`` with the value in YAML; dots reach inside: ``proxies.cifar100.number=1000``.
     root : path, optional
@@ -89,7 +100,20 @@ def load(
     values = _read(path, root)
     for override in overrides:
         _override(values, override)
-    return check(values, where=path.name, root=root), root
+    return check(_with_places(values), where=path.name, root=root), root
+
+
+def _with_places(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the folders that a profile does not give: by its name, and the zoo's by `runs`."""
+    places = {
+        "runs": f"runs/{values.get('profile')}",
+        "figures": f"figures/{values.get('profile')}",
+    }
+    values = places | values
+    if values.get("zoo"):
+        folder = f"{values['runs']}/zoo"
+        values = values | {"registry": f"{folder}/registry.csv", "weights_dir": f"{folder}/weights"}
+    return values
 
 
 def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -109,7 +133,7 @@ def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any
     base = values.pop("extends", None)
     if base is None:
         return values
-    return _read(find_profile(str(base), root), root, (*heirs, path)) | values
+    return _read(find_profile(str(base), root, path.parent), root, (*heirs, path)) | values
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -186,6 +210,8 @@ def _line(fault: Mapping[str, Any], key: str, schema: type[BaseModel]) -> str:
         choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
         return f"{key}: {unknown('value', given, [choice.strip(chr(39)) for choice in choices])}"
     if kind == "string_pattern_mismatch":
+        if fault["loc"][-1] == "[key]":
+            return f"{key.partition('.')[0]}: the name {given!r} is not allowed: {FILE_NAME}"
         description = schema.model_fields[key.rpartition(".")[2]].description
         return f"{key}: {given!r} is not allowed: {description}"
     return f"{key}: {fault['msg'].replace('Input should', 'should')}, not {given!r}"
@@ -224,14 +250,15 @@ def _without_none(field: FieldInfo) -> Any:
 
 def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
     """Lines for names that refer to nothing: models, pools, proxies, submissions, files."""
-    paths = parameters.zoo.table if parameters.zoo else parameters.registry
+    zoo = parameters.zoo
     try:
-        registry = choose(read_registry(under(root, paths)), parameters.models)
+        registry = read_registry(under(root, zoo.table if zoo else parameters.registry))
+        registry = choose(choose(registry, zoo.models) if zoo else registry, parameters.models)
     except UserError as error:
         yield f"models: {error}"
         return
-    if "evaluation" in parameters.proxies:
-        yield "proxies: the name 'evaluation' is taken by the held-out images"
+    yield from (f"proxies: the name {name!r} is taken" for name in TAKEN & set(parameters.proxies))
+    yield from _missing_places(parameters, root)
     if parameters.reference_proxy not in parameters.proxies:
         yield f"reference_proxy: {unknown('proxy', parameters.reference_proxy, parameters.proxies)}"
     for key in ("highlight", "contrast"):
@@ -247,8 +274,28 @@ def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
     for name, submission in parameters.submissions.items():
         for fault in _submission_faults(parameters, submission, registry.index, sizes):
             yield f"submissions.{name}: {fault}"
-    if parameters.portal and not (root / parameters.portal).is_file():
+
+
+def _missing_places(parameters: Parameters, root: Path) -> Iterable[str]:
+    """Lines for files and folders that are not there, and portal rows that the table lacks."""
+    weights = parameters.weights_dir
+    if weights and not parameters.zoo and not (root / weights).is_dir():
+        yield f"weights_dir: no such folder: {weights}"
+    sources = dict(parameters.proxies)
+    if parameters.evaluation:
+        sources["evaluation"] = parameters.evaluation
+    for name, source in sources.items():
+        if source.kind == "imagefolder" and not (root / source.path).is_dir():
+            yield f"{name}: no such folder: {source.path}"
+    if not parameters.portal:
+        return
+    if not (root / parameters.portal).is_file():
         yield f"portal: no such file: {parameters.portal}"
+        return
+    rows = pd.read_csv(root / parameters.portal)["submission"].tolist()
+    for name, submission in parameters.submissions.items():
+        if submission.portal and submission.portal not in rows:
+            yield f"submissions.{name}: {unknown('row of the portal table', submission.portal, rows)}"
 
 
 def _submission_faults(
@@ -261,8 +308,8 @@ def _submission_faults(
         yield from (str(unknown("model", m, names)) for m in submission.models if m not in known)
         if len(set(submission.models)) != len(submission.models):
             yield "models: a model is named twice"
-        if len(submission.models) != parameters.k:
-            yield f"models: {len(submission.models)} are named, k is {parameters.k}"
+        if len(submission.models) < 2:
+            yield "models: a set has at least two"
         return
     if not submission.pool or not submission.proxies:
         yield "give either models, or pool and proxies"

@@ -48,17 +48,20 @@ def settle(claims: pd.DataFrame, values: dict[str, float]) -> pd.DataFrame:
     Parameters
     ----------
     claims : pandas.DataFrame
-        Columns quantity, claim, place, published, tolerance.
+        Columns quantity, claim, place, relation (equal, at least, at most), published, tolerance.
     values : dict of str to float
         As `quantities` gives them.
 
     Returns
     -------
     pandas.DataFrame
-        Columns claim, place, published, computed, tolerance, verdict.
+        Columns claim, place, relation, published, computed, tolerance, verdict.
     """
-    table = claims[["claim", "place", "published", "tolerance"]].copy()
-    table.insert(3, "computed", [values[quantity] for quantity in claims["quantity"]])
-    agrees = (table["computed"] - table["published"]).abs() <= table["tolerance"] + 1e-12
+    table = claims[["claim", "place", "relation", "published", "tolerance"]].copy()
+    table.insert(4, "computed", [values[quantity] for quantity in claims["quantity"]])
+    excess, allowed = table["computed"] - table["published"], table["tolerance"] + 1e-12
+    holds = {"equal": excess.abs() <= allowed, "at least": excess >= -allowed}
+    holds["at most"] = excess <= allowed
+    agrees = [holds[relation][i] for i, relation in enumerate(table["relation"])]
     table["verdict"] = np.where(agrees, "holds", "does not hold")
     return table

@@ -52,9 +52,7 @@ def score_file(path: Path, parameters: Parameters, root: Path, *, images: str) -
     """
     submission = read_submission(path)
     registry = read_registry(under(root, parameters.registry))
-    sources = {name: source.model_dump() for name, source in parameters.proxies.items()}
-    if parameters.evaluation:
-        sources["evaluation"] = parameters.evaluation.model_dump()
+    sources = _sources(parameters, root)
     if submission.track == "blue":
         models, sets = _blue(submission, registry, sources, images)
     else:
@@ -67,6 +65,16 @@ def score_file(path: Path, parameters: Parameters, root: Path, *, images: str) -
         f"models: {compared}; images: {sum(map(len, sets))} of {', '.join(s.name for s in sets)}",
         *(f"the rules: {fault}" for fault in faults(submission, registry, size=size)),
     ]
+
+
+def _sources(parameters: Parameters, root: Path) -> dict[str, dict[str, Any]]:
+    """The profile's image sources by name, with their folders made absolute."""
+    sources = {name: source.model_dump() for name, source in parameters.proxies.items()}
+    if parameters.evaluation:
+        sources["evaluation"] = parameters.evaluation.model_dump()
+    for source in sources.values():
+        source |= {key: str(root / source[key]) for key in ("root", "path") if key in source}
+    return sources
 
 
 def _blue(
@@ -93,12 +101,13 @@ def _find(dataset: str, identifiers: list[str], sources: Mapping[str, Any]) -> I
     """The first source of that data set which has all the images."""
     failure, names = None, []
     for source in sources.values():
-        probe = load_images(source | {"number": 1}, name=dataset)
-        names.append(probe.dataset_names[0])
-        if probe.dataset_names[0] != dataset:
+        names.append(source.get("dataset_name", source["kind"]))
+        if names[-1] != dataset:
             continue
+        if source["kind"] != "patches":  # all images of the data set, not the sample of a run
+            source = source | {"number": None}
         try:
-            return load_images(source | {"number": None}, name=dataset, identifiers=identifiers)
+            return load_images(source, name=dataset, identifiers=identifiers)
         except UserError as error:
             failure = error
     raise failure or unknown("data set", dataset, dict.fromkeys(names))

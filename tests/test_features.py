@@ -640,7 +640,7 @@ def peak(processes, *arguments) -> float:
 def test_peak_memory_does_not_grow_with_images_or_models(processes, tmp_path):
     light = table(light="lcnet_050").assign(resize=224, crop=224, layer="global_pool")
     data = (save_weights(light, tmp_path) / "light.safetensors").read_bytes()
-    registry = pd.concat([light] * 30).set_axis([f"m{number}" for number in range(30)])
+    registry = pd.concat([light] * 60).set_axis([f"m{number}" for number in range(60)])
     for name in registry.index:
         (tmp_path / f"{name}.safetensors").write_bytes(data)
     few_images, many_images = (
@@ -648,8 +648,8 @@ def test_peak_memory_does_not_grow_with_images_or_models(processes, tmp_path):
         for number in (192, 768)  # 29 and 116 MB of pixels
     )
     few_models, many_models = (
-        peak(processes, registry[:number], 64, tmp_path / f"{number} models", tmp_path)
-        for number in (10, 30)  # 80 and 240 MB of weights
+        peak(processes, registry[:number], 16, tmp_path / f"{number} models", tmp_path)
+        for number in (10, 60)  # 25 and 148 MB of weights
     )
     assert many_images < few_images + 50
     assert many_models < few_models + 50

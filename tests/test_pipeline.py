@@ -14,6 +14,7 @@ from realign_utils.errors import NotebookFailed, UserError
 
 CELLS = {
     "1_good": ["", "k = 8", "assert k == 3; open('made.txt', 'a').write('x')"],
+    "4_seeded": ["", "seed = 8", ""],
     "2_error": ["", "k = 8", "1 / 0"],
     "2_mistake": ["", "k = 8", "from realign_utils.errors import UserError as E; raise E('k: no')"],
     "2_killed": ["", "k = 8", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"],
@@ -31,9 +32,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, monkeypatch: pytest.MonkeyPatch, *names: str, **options: object) -> dict:
+def run(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *names: str, seed: int = 0, **options: object
+) -> dict:
     monkeypatch.setattr(pipeline, "NOTEBOOKS", names)
-    values = {"profile": "test", "runs": "runs", "k": 3, "zoo": None, "seed": 0}
+    values = {"profile": "test", "runs": "runs", "k": 3, "zoo": None, "seed": seed}
     parameters = SimpleNamespace(**values, model_dump=lambda mode: values)
     return pipeline.run(parameters, root, progress=False, **options)
 
@@ -97,6 +100,14 @@ def test_a_run_may_start_later_and_keeps_the_record_of_the_earlier(root: Path, m
     assert (root / "made.txt").read_text() == "xx"
 
 
+def test_a_later_start_refuses_what_was_run_with_other_parameters(root: Path, monkeypatch) -> None:
+    run(root, monkeypatch, "1_good", "4_seeded")
+    with pytest.raises(UserError, match=r"--from 5_good: 4_seeded was last run with another seed"):
+        run(root, monkeypatch, "1_good", "4_seeded", "5_good", seed=1, first="5_good")
+    with pytest.raises(UserError, match=r"--from 5_good: 2_error has not been run yet"):
+        run(root, monkeypatch, "1_good", "2_error", "5_good", first="5_good")
+
+
 def test_an_unknown_notebook_is_told_with_the_nearest(root: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match=r"unknown notebook '1_god'; did you mean '1_good'"):
         run(root, monkeypatch, "1_good", first="1_god")
@@ -104,5 +115,5 @@ def test_an_unknown_notebook_is_told_with_the_nearest(root: Path, monkeypatch) -
 
 def test_an_unwritable_folder_is_one_line(root: Path, monkeypatch) -> None:
     (root / "runs").write_text("a file in the place of the folder")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match=r"runs/notebooks: Not a directory"):
         run(root, monkeypatch, "1_good")

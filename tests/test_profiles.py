@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
+from realign_utils import cli
 from realign_utils.errors import UserError
 from realign_utils.parameters import Parameters, documentation
 from realign_utils.profiles import load
@@ -83,6 +85,23 @@ def test_a_profile_may_extend_another_but_not_itself(tmp_path: Path) -> None:
     path.write_text(f"extends: {path}")
     with pytest.raises(UserError, match="extends itself"):
         load(str(path), root=ROOT)
+
+
+def readme_commands() -> list[list[str]]:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("realign ")]
+
+
+@pytest.mark.parametrize("command", readme_commands(), ids=" ".join)
+def test_every_command_of_the_readme_is_understood(command: list[str]) -> None:
+    name, *rest = command
+    parsed = cli.commands.commands[name].make_context(name, rest).params
+    if parsed.get("profile") in PROFILES:
+        load(parsed["profile"], parsed["overrides"], root=ROOT)
+
+
+def test_the_readme_has_no_gap_left_to_fill() -> None:
+    assert "@" not in (ROOT / "README.md").read_text()
 
 
 def test_an_override_reaches_inside() -> None:

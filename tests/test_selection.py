@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from realign_utils import selection
 from realign_utils.errors import UserError
 from realign_utils.registry import read_registry
-from realign_utils.search import certify
 from realign_utils.selection import (
     choose_models,
     combined_similarity,
+    members,
     summary_row,
     trajectory_table,
 )
@@ -23,9 +25,13 @@ POOLS = {"full": "all", "hybrid": "mechanism == 'hybrid'"}
 SEARCHED = {"title": "t", "pool": "hybrid", "proxies": {"a": 1.0}}
 
 
+KNOWN = read_registry(ROOT / "params" / "registry.csv")
+
+
 @pytest.fixture(scope="module")
 def registry() -> pd.DataFrame:
-    return read_registry(ROOT / "params" / "registry.csv").iloc[:60]
+    """The models that have features: not all that are known."""
+    return KNOWN.iloc[:60]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,8 @@ def matrices(registry: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def fill(submission, matrices, registry, k=5):
     options = {"restarts": 50, "seed": 0, "pools": POOLS, "reference_proxy": "a"}
-    return choose_models(submission, matrices, registry, k=k, **options)
+    models = list(registry.index)
+    return choose_models(submission, matrices, models, KNOWN, k=k, **options)
 
 
 def test_only_models_of_the_pool_are_chosen(matrices, registry) -> None:
@@ -61,16 +68,29 @@ def test_the_combination_is_the_weighted_mean(matrices) -> None:
 
 
 def test_a_fixed_list_names_the_models_without_features(matrices, registry) -> None:
-    listed = {"title": "t", "models": [*registry.index[:3], "gone"]}
+    listed = {"title": "t", "models": [*registry.index[:3], KNOWN.index[70]]}
     chosen = fill(listed, matrices, registry)
     assert set(chosen.models) == set(registry.index[:3])
-    assert chosen.missing == ("gone",)
-    assert chosen.selection is None
+    assert chosen.missing == (KNOWN.index[70],)
+    assert chosen.certificate is None
 
 
-def test_a_pool_smaller_than_k_is_told(matrices, registry) -> None:
-    with pytest.raises(UserError, match=r"pool 'hybrid': \d+ models have features, k is 50"):
-        fill(SEARCHED, matrices, registry, k=50)
+def test_a_pool_with_too_few_survivors_gives_what_there_is_and_names_the_missing(
+    matrices, registry
+) -> None:
+    size = int((registry.mechanism == "hybrid").sum())
+    chosen = fill(SEARCHED, matrices, registry, k=size + 3)
+    assert len(chosen.models) == size
+    assert set(chosen.missing) == set(KNOWN.index[KNOWN.mechanism == "hybrid"]) - set(chosen.models)
+
+
+def test_fewer_than_two_survivors_are_an_error(matrices, registry) -> None:
+    with pytest.raises(UserError, match="fewer than two models have features"):
+        fill({"title": "t", "models": list(KNOWN.index[70:75])}, matrices, registry)
+
+
+def test_members_leaves_out_models_without_features(registry) -> None:
+    assert members(KNOWN, [KNOWN.index[70], KNOWN.index[2]], list(registry.index)) == [2]
 
 
 def test_the_path_ends_at_the_score_of_the_restarts(matrices, registry) -> None:
@@ -84,7 +104,14 @@ def test_the_path_ends_at_the_score_of_the_restarts(matrices, registry) -> None:
 
 def test_the_summary_bounds_the_objective_from_above(matrices, registry) -> None:
     chosen = fill(SEARCHED, matrices, registry)
-    certificate = certify(chosen.objective, chosen.selection, time_limit=5)
-    row = summary_row("S", SEARCHED, chosen, certificate, matrices, registry)
+    row = summary_row("S", SEARCHED, chosen, matrices, list(registry.index))
     assert row["objective"] == pytest.approx(row["a"])
     assert row["upper_bound"] >= row["objective"]
+
+
+def test_a_better_set_that_the_proof_meets_is_taken(matrices, registry, monkeypatch) -> None:
+    best = fill(SEARCHED, matrices, registry)
+    pool = members(KNOWN, POOLS["hybrid"], list(registry.index))
+    poor = replace(best.selection, indices=tuple(pool[:5]), score=0.0)
+    monkeypatch.setattr(selection, "select", lambda *_, **__: poor)
+    assert fill(SEARCHED, matrices, registry).models == best.models
