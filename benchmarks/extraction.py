@@ -21,6 +21,7 @@ all three; the table gives the median round.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import shutil
 import sys
@@ -216,6 +217,7 @@ def main() -> None:
     print(
         f"{len(registry)} models, {options.images} images, {torch.get_num_threads()} threads, {device}"
     )
+    print(f"load of the machine, to be near the number of threads: {os.getloadavg()[1]:.1f}")
     print(f"median of {options.rounds} rounds: {ratios(table.loc['all'])}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory of the process: {peak:.1f} GiB")

@@ -99,9 +99,8 @@ sources = {
 }
 figure, rows = plt.subplots(len(sources), figsize=(9, 1.1 * len(sources)), layout="constrained")
 for axes, (name, source) in zip(rows, sources.items(), strict=True):
-    axes.imshow(
-        mosaic(load_images({**source, "number": 38}, name=name), 2, 19), interpolation="nearest"
-    )
+    few = load_images({**source, "number": min(38, source["number"] or 38)}, name=name)
+    axes.imshow(mosaic(few, 2, 19), interpolation="nearest")
     axes.set_title(name, loc="left", fontsize=9)
     axes.axis("off")
 display(figure)

@@ -135,6 +135,7 @@ def _write_selection(stem: Path, result: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a user's mistake is one line and exit code 2, a failed notebook 1."""
     warnings.showwarning = _show_warning
+    warnings.simplefilter("ignore", FutureWarning)  # of timm, and nothing that a user could mend
     try:
         commands.main(args=arguments, prog_name="realign", standalone_mode=False)
     except UserError as error:

@@ -184,7 +184,7 @@ def test_a_profile_of_one_s_own_without_evaluation_runs_from_anywhere(folder: Pa
     assert done.returncode == 0, done.stdout + done.stderr
     html = (mine / "runs" / "report.html").read_text()
     assert "no real score is known" in html
-    assert "nan" not in re.sub(r"data:[^\"]*", "", html)
+    assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", html))
 
 
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_a_broken_image_stops_before_any_features_and_is_named(folder: Path) -> 
     (images / "5.png").write_bytes((images / "5.png").read_bytes()[:60])
     source = f"{{kind: imagefolder, path: {images}, number: 6}}"
     values = overrides(folder, evaluation=source)
-    done = realign(folder, "run", "tests/miniature.yaml", *values, "--from", "1_extract")
+    done = realign(folder, "run", "tests/miniature.yaml", *values)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "5.png" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -228,8 +228,8 @@ def test_a_checkpoint_that_does_not_fit_gives_no_score(folder: Path) -> None:
     )
     done = realign(folder, "score", path, "--profile", folder / "my.yaml")
     assert done.returncode == 2
-    assert "no score" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.splitlines()[-1].startswith("realign: no score: ")
+    assert "does not fit" in done.stderr
 
 
 MISTAKES = {
