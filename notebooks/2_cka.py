@@ -75,7 +75,8 @@ means = {}
 for name in track(sets, "CKA of all pairs"):
     rows = index[index["images"] == name]
     features = [read_features(store, file) for file in rows["file"]]
-    sums = gram_sums(features, names=list(rows["model"]), device=device)
+    where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
+    sums = gram_sums(features, names=list(rows["model"]), device=where)
     for estimator in ("biased", "debiased"):
         similarity = cka_matrix(sums, estimator=estimator).cpu().numpy()
         write_matrix(Path(runs) / "cka" / f"{name}_{estimator}.csv", rows["model"], similarity)
