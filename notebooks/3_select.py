@@ -163,7 +163,7 @@ for name, submission in chosen.items():
 
 # %%
 summary = pd.DataFrame(
-    [summary_row(name, submissions[name], c, matrices, models) for name, c in chosen.items()]
+    [summary_row(name, submissions[name], c, matrices, models, known) for name, c in chosen.items()]
 )
 write_text(Path(runs) / "submissions.csv", summary.to_csv(index=False))
 summary.round(4)

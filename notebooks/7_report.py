@@ -221,6 +221,8 @@ display(
 # %% [markdown]
 # ## Results
 #
+# Figures 2 to 7 bear the paper's numbers (its Figure 1 is not among those that it describes); later ones follow.
+#
 # ### Proxy calibration
 #
 # The table of the paper's section 3.1. *Real* is the score that counts, and the calibration ratio is real divided by the score on the
@@ -240,15 +242,15 @@ display(Markdown(spread.replace("\n", " ") if scored else unscored))
 
 # %%
 held_out = ["evaluation"] if portal and "evaluation" in scores else []
-shown = scores[["title", *proxies, *held_out, "real", "ratio"]].reset_index()
+shown = scores.assign(models=results.submissions["models"])
+shown = shown[["title", "models", *proxies, *held_out, "real", "ratio"]].reset_index()
+other = (
+    " The portal scored the paper's own sets; only those with a published membership are the same."
+)
 table(
     shown,
-    f"Mean pairwise CKA of the submissions on the proxies, the real score, and the ratio real / {reference_proxy}."
-    + (
-        " The portal scored the paper's own sets; only those with a published membership are the same."
-        if portal
-        else ""
-    ),
+    "Mean pairwise CKA of the submissions on the proxies, the real score, and the ratio real / "
+    f"{reference_proxy}.{other if portal else ''}",
     "tbl:calibration",
     digits=4,
     formats={"ratio": ".3f"},

@@ -29,7 +29,7 @@ def run(profile: str, first: str | None, overrides: Sequence[str]) -> None:
     from realign_utils import pipeline, profiles
 
     parameters, root = profiles.load(profile, overrides)
-    record = pipeline.run(parameters, root, first=first)
+    record = pipeline.run(parameters, root, first=first, overrides=overrides)
     pipeline.render_report(parameters, root)
     click.echo(pipeline.summary(parameters, root, record))
 
@@ -59,7 +59,13 @@ def parameters() -> None:
 @click.option("--restarts", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--certify", "prove", is_flag=True, help="Bound the best possible set.")
-@click.option("--time-limit", default=60.0, show_default=True, help="Seconds for --certify.")
+@click.option(
+    "--time-limit",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds for --certify.",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Stem of the CSV and JSON.")
 def select(
     matrix: Path, k: int, restarts: int, seed: int, prove: bool, time_limit: float, out: Path | None
@@ -69,6 +75,8 @@ def select(
     from realign_utils.matrices import read_matrix
 
     names, similarity = read_matrix(matrix)
+    if names == tuple(str(row) for row in range(1, len(names) + 1)):
+        click.echo("no labels found: items are named by their rows, counted from 1", err=True)
     selection = search.select(similarity, k, restarts=restarts, seed=seed)
     chosen = [names[i] for i in selection.indices]
     result = {"matrix": str(matrix), "k": k, "restarts": restarts, "seed": seed}
@@ -102,19 +110,20 @@ def score(submission: Path, profile: str, images: str, overrides: Sequence[str])
 
 @commands.command()
 @click.argument("submission", type=click.Path(path_type=Path))
-@click.option("--registry", type=click.Path(path_type=Path), help="Default: params/registry.csv.")
-@click.option(
-    "--size", type=click.IntRange(1), help="Entries required, by default 20 models or 1,000 images."
-)
-def check(submission: Path, registry: Path | None, size: int | None) -> None:
+@click.option("--profile", help="Check against its models and k; default: the challenge's rules.")
+def check(submission: Path, profile: str | None) -> None:
     """Say whether a SUBMISSION (JSON) is valid, and every reason why not."""
-    from realign_utils.profiles import project_root
+    from realign_utils.profiles import load, project_root, under
     from realign_utils.registry import read_registry
     from realign_utils.submission import faults, read_submission
 
-    models = read_registry(registry or project_root() / "params" / "registry.csv")
-    entered = read_submission(submission)
-    reasons = faults(entered, models, size=size)
+    entered, root, size = read_submission(submission), project_root(), None
+    tables = [root / "params" / "registry.csv"]
+    if profile:
+        parameters, root = load(profile)
+        tables = under(root, parameters.registry)
+        size = parameters.k if entered.track == "blue" else None
+    reasons = faults(entered, read_registry(tables), size=size)
     if reasons:
         raise UserError("\n".join(f"{submission}: {reason}" for reason in reasons))
     click.echo(f"{submission}: valid, {len(entered.entries)} entries, {entered.track} track")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -87,7 +87,12 @@ def declared(notebook: nbformat.NotebookNode) -> dict[str, Any]:
 
 
 def run(
-    parameters: Parameters, root: Path, *, first: str | None = None, progress: bool | None = None
+    parameters: Parameters,
+    root: Path,
+    *,
+    first: str | None = None,
+    overrides: Sequence[str] = (),
+    progress: bool | None = None,
 ) -> dict[str, Any]:
     """Execute the notebooks of a profile in sequence.
 
@@ -99,6 +104,8 @@ def run(
         The project's folder: working directory of the notebooks.
     first : str, optional
         Notebook to start with; what earlier ones left must be there.
+    overrides : sequence of str
+        What was changed on the command line, for the record.
     progress : bool, optional
         Show a bar (True) or plain lines (False); by default a bar on a terminal.
 
@@ -117,7 +124,7 @@ def run(
     names = notebooks_of(parameters, first=first)
     runs = root / parameters.runs
     values = parameters.model_dump(mode="json")
-    record = _provenance(parameters, root)
+    record = _provenance(parameters, root) | {"overrides": list(overrides)}
     record["notebooks"] = _earlier(parameters, values, root, names) if first else {}
     with _Display(names, progress) as display:
         for name in names:
@@ -221,7 +228,8 @@ def summary(parameters: Parameters, root: Path, record: Mapping[str, Any]) -> st
     """
     results = read_results(root / parameters.runs)
     compared, tried = model_counts(results)
-    seconds = sum(entry["seconds"] for entry in record["notebooks"].values())
+    entries = record["notebooks"].values()
+    seconds = sum(e["seconds"] for e in entries if e["ended"] >= record["started"])
     columns = [*parameters.proxies, "real", "ratio"]
     failures = [f"failed: {row.model} ({row.images}), {row.stage}: {row.reason}"
                 for row in results.failures.itertuples()]  # fmt: skip

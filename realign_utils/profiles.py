@@ -133,6 +133,7 @@ def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any
     base = values.pop("extends", None)
     if base is None:
         return values
+    values.setdefault("profile", path.stem)  # so that no run overwrites that of another profile
     return _read(find_profile(str(base), root, path.parent), root, (*heirs, path)) | values
 
 

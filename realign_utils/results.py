@@ -133,6 +133,7 @@ def provenance(results: Results, profile: str) -> pd.DataFrame:
         "device": results.device,
         "Python": record.get("python", "not recorded"),
         "packages": ", ".join(f"{name} {number}" for name, number in packages.items()),
+        "overrides": ", ".join(record.get("overrides", [])) or "none",
         "seed": record.get("seed", "not recorded"),
         "models": f"{compared} of {tried}",
     }
@@ -171,7 +172,7 @@ def findings(
     table = comparable(results.calibration)
     others = [proxy for proxy in proxies if proxy != reference_proxy]
     rows = [row for other in others for row in _on_proxies(table, results, reference_proxy, other)]
-    rows += _on_submissions(table, highlight, contrast)
+    rows += _on_submissions(table, results.submissions["mechanisms"], highlight, contrast)
     rows += _on_trajectories(results, highlight)
     return pd.DataFrame(rows, columns=FINDING)
 
@@ -212,7 +213,9 @@ def _on_proxies(table: pd.DataFrame, results: Results, reference: str, other: st
     ]
 
 
-def _on_submissions(table: pd.DataFrame, highlight: str, contrast: str) -> list[tuple]:
+def _on_submissions(
+    table: pd.DataFrame, mechanisms: pd.Series, highlight: str, contrast: str
+) -> list[tuple]:
     scores = table["judge"]
     rest = scores.drop(index=[contrast], errors="ignore")
     testable = {highlight, contrast} <= set(scores.index)
@@ -228,8 +231,9 @@ def _on_submissions(table: pd.DataFrame, highlight: str, contrast: str) -> list[
         (
             "section 1, insight 3",
             f"Homogeneous sets score higher than the diverse {contrast}",
-            f"{', '.join(above) or 'none'} of {', '.join(rest.index) or 'none'}",
-            _verdict(testable, len(above) == len(rest)),
+            f"{', '.join(above) or 'none'} of {', '.join(rest.index) or 'none'} do; the models of "
+            f"{contrast} are of {mechanisms[contrast]} mechanism(s)",
+            _verdict(testable and mechanisms[contrast] > 1, len(above) == len(rest)),
         ),
     ]
 
@@ -246,7 +250,7 @@ def _on_trajectories(results: Results, highlight: str) -> list[tuple]:
         (
             "Figure 7",
             f"The greedy trajectory of {highlight} is flat from {FLAT_FROM:.0%} of the models on",
-            f"falls by {fall:.4f} from {first} to {last} models",
+            f"falls by {fall:.4f} from {first} to {last} models (flat: up to {FLAT_WITHIN})",
             _verdict(first < last, abs(fall) <= FLAT_WITHIN),
         )
     ]

@@ -59,11 +59,11 @@ def score_file(path: Path, parameters: Parameters, root: Path, *, images: str) -
         models, sets = _red(submission, choose(registry, parameters.models), sources)
     value, compared = mean_portal_cka(models, sets, parameters, root)
     score = value if submission.track == "blue" else 1 - value
-    size = parameters.k if submission.track == "blue" else None
+    size = len(submission.entries)  # any number can be scored; `realign check` counts
     return [
         f"{submission.track} score: {score:.6f}",
         f"models: {compared}; images: {sum(map(len, sets))} of {', '.join(s.name for s in sets)}",
-        *(f"the rules: {fault}" for fault in faults(submission, registry, size=size)),
+        *(f"not valid: {fault}" for fault in faults(submission, registry, size=size)),
     ]
 
 
@@ -80,6 +80,8 @@ def _sources(parameters: Parameters, root: Path) -> dict[str, dict[str, Any]]:
 def _blue(
     submission: Submission, registry: pd.DataFrame, sources: Mapping[str, Any], images: str
 ) -> tuple[pd.DataFrame, list[ImageSet]]:
+    if images == "evaluation" and images not in sources:
+        raise UserError(f"the profile has no evaluation images: --images {' or '.join(sources)}")
     if images not in sources:
         raise unknown("image set", images, sources)
     names = [str(entry.get("model_name")) for entry in submission.entries]

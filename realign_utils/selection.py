@@ -169,6 +169,7 @@ def summary_row(
     chosen: Chosen,
     matrices: Mapping[str, np.ndarray],
     models: Sequence[str],
+    registry: pd.DataFrame,
 ) -> dict[str, Any]:
     """One row on a submission: how it was found, how good it is, how good it could be.
 
@@ -182,6 +183,8 @@ def summary_row(
         Similarity on each proxy, for a column each.
     models : sequence of str, length m
         The models of the matrices, in their order.
+    registry : pandas.DataFrame
+        For the number of different mechanisms in the set.
 
     Returns
     -------
@@ -192,6 +195,7 @@ def summary_row(
     row = {"submission": name, "title": submission["title"]}
     row["pool"] = submission.get("pool") or "fixed list"
     row |= {"candidates": chosen.candidates, "models": len(rows)}
+    row["mechanisms"] = registry.loc[list(chosen.models), "mechanism"].nunique()
     row["objective"] = mean_similarity(chosen.objective, rows)
     if chosen.certificate:
         row["upper_bound"] = chosen.certificate.upper_bound

@@ -80,8 +80,10 @@ def test_yaml_may_not_make_python_objects(tmp_path: Path) -> None:
 
 def test_a_profile_may_extend_another_but_not_itself(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
-    path.write_text("extends: paper\nprofile: mine\nseed: 3")
-    assert load(str(path), root=ROOT)[0].seed == 3
+    path.write_text("extends: paper\nseed: 3")
+    parameters, _ = load(str(path), root=ROOT)
+    assert parameters.seed == 3
+    assert (parameters.profile, parameters.runs) == ("my", "runs/my")
     path.write_text(f"extends: {path}")
     with pytest.raises(UserError, match="extends itself"):
         load(str(path), root=ROOT)
@@ -97,7 +99,7 @@ def test_every_command_of_the_readme_is_understood(command: list[str]) -> None:
     name, *rest = command
     parsed = cli.commands.commands[name].make_context(name, rest).params
     if parsed.get("profile") in PROFILES:
-        load(parsed["profile"], parsed["overrides"], root=ROOT)
+        load(parsed["profile"], parsed.get("overrides", ()), root=ROOT)
 
 
 def test_the_readme_has_no_gap_left_to_fill() -> None:

@@ -104,9 +104,10 @@ def test_the_path_ends_at_the_score_of_the_restarts(matrices, registry) -> None:
 
 def test_the_summary_bounds_the_objective_from_above(matrices, registry) -> None:
     chosen = fill(SEARCHED, matrices, registry)
-    row = summary_row("S", SEARCHED, chosen, matrices, list(registry.index))
+    row = summary_row("S", SEARCHED, chosen, matrices, list(registry.index), KNOWN)
     assert row["objective"] == pytest.approx(row["a"])
     assert row["upper_bound"] >= row["objective"]
+    assert row["mechanisms"] == 1
 
 
 def test_a_better_set_that_the_proof_meets_is_taken(matrices, registry, monkeypatch) -> None:
