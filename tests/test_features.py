@@ -150,6 +150,7 @@ def usual_way(row: pd.Series, images: FakeImages, weights: Path, pool: Callable)
     )
     overlay, kept = {"file": str(weights / f"{row.name}.safetensors")}, []
     name = row["architecture"]
+    overlay["custom_load"] = False  # the checkpoint is a plain state dict, not flexivit's own npz
     module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay).eval()
     find_layer(module, row["layer"]).register_forward_hook(
         lambda _module, _inputs, output: kept.append(pool(output.clone()).flatten())
