@@ -173,6 +173,12 @@ class Parameters(_Section):
     zoo: Zoo | None = Field(None, description="the small models to train first; null: none")
 
 
+def image_sources(parameters: Parameters) -> dict[str, BaseModel]:
+    """All image sets of a profile by name: the proxies, and ``evaluation`` where there is one."""
+    held_out = {"evaluation": parameters.evaluation} if parameters.evaluation else {}
+    return {**parameters.proxies, **held_out}
+
+
 def documentation() -> str:
     """The schema as a table in Markdown: key, type, default, meaning; a section for each part."""
     sections = {"A profile": Parameters, "A submission": Submission, "The zoo": Zoo}

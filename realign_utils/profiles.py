@@ -14,7 +14,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from realign_utils.errors import UserError, unknown
-from realign_utils.parameters import FILE_NAME, SOURCES, ImageSource, Parameters, Submission
+from realign_utils.parameters import (
+    FILE_NAME,
+    SOURCES,
+    ImageSource,
+    Parameters,
+    Submission,
+    image_sources,
+)
 from realign_utils.registry import choose, read_registry
 
 TAKEN = {"evaluation", "portal", "real", "ratio", "title", "submission", "objective", "models"}
@@ -282,10 +289,7 @@ def _missing_places(parameters: Parameters, root: Path) -> Iterable[str]:
     weights = parameters.weights_dir
     if weights and not parameters.zoo and not (root / weights).is_dir():
         yield f"weights_dir: no such folder: {weights}"
-    sources = dict(parameters.proxies)
-    if parameters.evaluation:
-        sources["evaluation"] = parameters.evaluation
-    for name, source in sources.items():
+    for name, source in image_sources(parameters).items():
         if source.kind == "imagefolder" and not (root / source.path).is_dir():
             yield f"{name}: no such folder: {source.path}"
     if not parameters.portal:

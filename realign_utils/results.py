@@ -12,8 +12,9 @@ import pandas as pd
 
 from realign_utils.calibrate import comparable
 from realign_utils.errors import UserError
+from realign_utils.published import CONVERGED
 
-FLAT_FROM, FLAT_WITHIN = 12 / 20, 0.002
+FLAT_FROM, FLAT_WITHIN = CONVERGED / 20, 0.002
 """The paper's Figure 7: no change from model 12 of 20 on, to the precision that it could show."""
 
 

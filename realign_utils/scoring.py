@@ -13,7 +13,7 @@ from realign_utils.cka import cka_matrix
 from realign_utils.errors import UserError, unknown
 from realign_utils.features import extract, read_features
 from realign_utils.images import ImageSet, load_images
-from realign_utils.parameters import Parameters
+from realign_utils.parameters import Parameters, image_sources
 from realign_utils.profiles import under
 from realign_utils.registry import choose, read_registry
 from realign_utils.submission import Submission, faults, read_submission
@@ -69,9 +69,7 @@ def score_file(path: Path, parameters: Parameters, root: Path, *, images: str) -
 
 def _sources(parameters: Parameters, root: Path) -> dict[str, dict[str, Any]]:
     """The profile's image sources by name, with their folders made absolute."""
-    sources = {name: source.model_dump() for name, source in parameters.proxies.items()}
-    if parameters.evaluation:
-        sources["evaluation"] = parameters.evaluation.model_dump()
+    sources = {name: s.model_dump() for name, s in image_sources(parameters).items()}
     for source in sources.values():
         source |= {key: str(root / source[key]) for key in ("root", "path") if key in source}
     return sources
