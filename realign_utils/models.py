@@ -361,26 +361,55 @@ def penultimate(
     UserError
         If there is no such layer, it is not reached, or its output cannot be pooled so.
     """
-    outputs = []
-    handle = find_layer(module, layer).register_forward_hook(
-        lambda _module, _inputs, output: outputs.append(_copy(output, layer))
-    )
-    try:
-        module(images)
-    finally:
-        handle.remove()
-    if not outputs:
-        raise UserError(f"layer {layer!r} is not reached in a forward pass")
-    features = _pool(outputs[-1], token_pooling, _prefix_tokens(module)).float()
-    if len(features) != len(images):
-        raise UserError(f"layer {layer!r} gives {len(features)} rows for {len(images)} images")
-    return features
+    with LayerOutput(module, layer) as output:
+        return output.features(images, token_pooling=token_pooling)
 
 
-def _copy(output: Any, layer: str) -> torch.Tensor:
-    if not isinstance(output, torch.Tensor):
-        raise UserError(f"layer {layer!r} gives a {type(output).__name__}, not a tensor")
-    return output.detach().clone()
+class LayerOutput(nn.Module):
+    """A model that gives what one of its layers gives: hooked once, for many forward passes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In eval mode.
+    layer : str
+        Dotted name of the layer; `UserError` with the nearest names where there is none.
+    """
+
+    def __init__(self, module: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.module, self.layer, self.output = module, layer, None
+        self._handle = find_layer(module, layer).register_forward_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        # Copied, so that a later in-place operation (a ReLU) cannot change it.
+        self.output = output.detach().clone() if isinstance(output, torch.Tensor) else output
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """The layer's output, as it is."""
+        self.module(images)
+        return self.output
+
+    def features(self, images: torch.Tensor, *, token_pooling: str = "mean") -> torch.Tensor:
+        """Features of images, as `penultimate` gives them."""
+        self.output = None
+        self(images)
+        output, self.output = self.output, None
+        if output is None:
+            raise UserError(f"layer {self.layer!r} is not reached in a forward pass")
+        if not isinstance(output, torch.Tensor):
+            raise UserError(f"layer {self.layer!r} gives a {type(output).__name__}, not a tensor")
+        features = _pool(output, token_pooling, _prefix_tokens(self.module)).float()
+        if len(features) != len(images):
+            rows = f"{len(features)} rows for {len(images)} images"
+            raise UserError(f"layer {self.layer!r} gives {rows}")
+        return features
+
+    def __enter__(self) -> LayerOutput:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
 
 
 def _prefix_tokens(module: nn.Module) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +17,9 @@ from PIL.Image import Image
 from timm.data.transforms import str_to_interp_mode
 from torchvision.transforms import functional
 
-from realign_utils.store import key_of, write_atomically
+from realign_utils.errors import UserError
+from realign_utils.store import key_of
+from realign_utils.tensor_files import open_rows, write_rows
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 Item = TypeVar("Item")
@@ -113,23 +113,27 @@ def open_pixels(images: Any, preprocessing: Preprocessing, store: Path, keep: bo
         If the file cannot be written.
     """
     ingredients = {**asdict(preprocessing), "images": images.content_hash, "format": 1}
-    key = key_of({**ingredients, "pillow": PIL.__version__})
+    ingredients["pillow"] = PIL.__version__
+    key = key_of(ingredients)
     path = store / "pixels" / key[:2] / f"{key}.safetensors"
-    shape = (len(images), preprocessing.crop, preprocessing.crop, 3)
-    if not (path.exists() and _whole(path, shape)):
+    file = open_rows(path, "pixels")
+    if file is None:
         if path.exists():
             logging.getLogger(__name__).warning("%s is damaged: decoding the images again", path)
         if not keep:
             return lambda start, stop: _decode(images, preprocessing, range(start, stop))
-        write_atomically(path, lambda temporary: _write(temporary, images, preprocessing, shape))
-    offset, size = len(_header(shape, "0" * 64)), int(np.prod(shape[1:]))
+        note = {"ingredients": ingredients}
+        write_rows(path, "pixels", len(images), _decoded(images, preprocessing), note)
+        file = open_rows(path, "pixels")
+    if file is None:
+        raise UserError(f"{path} was written and cannot be read back: check the disk")
+    # Mapped for these images only, so that a process never holds the whole file.
+    return lambda start, stop: np.array(file.rows(start, stop))
 
-    def read(start: int, stop: int) -> np.ndarray:
-        # Mapped for these images only, so that a process never holds the whole file.
-        part = (stop - start, *shape[1:])
-        return np.array(np.memmap(path, np.uint8, "r", offset=offset + start * size, shape=part))
 
-    return read
+def _decoded(images: Any, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), 64):
+        yield _decode(images, preprocessing, range(start, min(start + 64, len(images))))
 
 
 def _decode(images: Any, preprocessing: Preprocessing, indices: Iterable[int]) -> np.ndarray:
@@ -142,38 +146,6 @@ def _decode(images: Any, preprocessing: Preprocessing, indices: Iterable[int]) -
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.stack(list(pool.map(one, indices)))
-
-
-def _header(shape: tuple[int, ...], sha256: str) -> bytes:
-    """The header of a safetensors file with the one tensor ``pixels``."""
-    size = int(np.prod(shape))
-    tensor = {"dtype": "U8", "shape": shape, "data_offsets": [0, size]}
-    text = json.dumps({"__metadata__": {"sha256": sha256}, "pixels": tensor}).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _write(path: Path, images: Any, preprocessing: Preprocessing, shape: tuple[int, ...]) -> None:
-    digest = hashlib.sha256()
-    with open(path, "wb") as file:
-        file.write(_header(shape, "0" * 64))
-        for start in range(0, len(images), 64):
-            stop = min(start + 64, len(images))
-            part = _decode(images, preprocessing, range(start, stop))
-            digest.update(part.reshape(-1))
-            file.write(part)
-        file.seek(0)
-        file.write(_header(shape, digest.hexdigest()))
-
-
-def _whole(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a file of pixels is as it was written, header and all."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        header = file.read(len(_header(shape, "0" * 64)))
-        while part := file.read(1 << 22):
-            digest.update(part)
-    return header == _header(shape, digest.hexdigest())
 
 
 def one_ahead(compute: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

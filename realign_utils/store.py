@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,6 +56,35 @@ def publish(temporary: Path, path: Path) -> None:
     _sync(temporary)
     os.replace(temporary, path)
     _sync(path.parent)
+
+
+def sweep(folder: str | os.PathLike[str], *, older_than: float = 86_400.0) -> list[Path]:
+    """Delete the temporary files that killed runs left.
+
+    Nothing else tells a dead run's file from a living one's than its age; a living one is written
+    to at least once a day.
+
+    Parameters
+    ----------
+    folder : path
+        Searched at any depth; it need not exist.
+    older_than : float
+        Seconds since the last write.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was deleted.
+    """
+    deleted = []
+    for path in Path(folder).rglob(".*.tmp*"):
+        try:
+            if path.is_file() and time.time() - path.stat().st_mtime > older_than:
+                path.unlink()
+                deleted.append(path)
+        except OSError:  # another run was quicker, or it is not ours to delete
+            continue
+    return deleted
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -27,12 +27,12 @@ from safetensors.torch import save_file
 from timm.data import create_transform
 from torch import nn
 
-from realign_utils import features as features_module
-from realign_utils import pixels as pixels_module
+from realign_utils import extraction as extraction_module
+from realign_utils import feature_files, tensor_files
 from realign_utils import store as store_module
 from realign_utils.errors import UserError
 from realign_utils.features import Extraction, extract, read_features
-from realign_utils.models import build, find_layer, interpolation_of
+from realign_utils.models import LayerOutput, NoNetwork, build, find_layer, interpolation_of
 from realign_utils.registry import choose, read_registry
 
 REGISTRY = read_registry(Path(__file__).parents[1] / "params/registry.csv")
@@ -267,8 +267,8 @@ def test_index_has_a_row_a_matrix_in_the_order_of_sets_and_models(weights, tmp_p
 
 def test_a_rerun_builds_no_model_and_reads_no_image(run, monkeypatch):
     first = run()
-    monkeypatch.setattr(features_module, "load", lambda *_: pytest.fail("a model was built"))
-    monkeypatch.setattr(features_module, "open_pixels", lambda *_: pytest.fail("pixels opened"))
+    monkeypatch.setattr(extraction_module, "load", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr(extraction_module, "open_pixels", lambda *_: pytest.fail("pixels opened"))
     again = run(batch_size=3)
     assert again.index["cached"].all()
     assert list(again.index["file"]) == list(first.index["file"])
@@ -287,7 +287,7 @@ def test_every_ingredient_changes_the_key(run, tmp_path):
     for name, value in ingredients.items():
         other = [*value, 1] if isinstance(value, list) else {"a": 1} if name == "arguments" else 0
         keys.add(store_module.key_of({**ingredients, name: other}))
-    assert len(keys) == len(ingredients) + 1 == 19
+    assert len(keys) == len(ingredients) + 1 == 21
 
 
 CHANGES = {
@@ -303,6 +303,7 @@ CHANGES = {
     "token_pooling": lambda t, options: options.update(token_pooling="flatten") or t,
     "interpolation": lambda t, options: options.update(interpolation="nearest") or t,
     "dtype": lambda t, options: options.update(dtype="bfloat16") or t,
+    "channels_last": lambda t, options: options.update(channels_last=True) or t,
 }
 
 
@@ -320,7 +321,7 @@ def test_a_change_of_an_ingredient_is_computed_anew(run, ingredient):
 @pytest.mark.parametrize("library", ["timm", "torch", "PIL"])
 def test_another_version_of_a_library_is_computed_anew(run, monkeypatch, library):
     run(SMALL[:1])
-    monkeypatch.setattr(getattr(features_module, library), "__version__", "9.9.9")
+    monkeypatch.setattr(getattr(feature_files, library), "__version__", "9.9.9")
     assert not run(SMALL[:1]).index["cached"][0]
 
 
@@ -423,8 +424,7 @@ def faulty(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(store_module.os, "fsync", wrap(os.fsync))
     monkeypatch.setattr(store_module.os, "replace", wrap(os.replace))
-    monkeypatch.setattr(features_module, "write_atomically", write_atomically)
-    monkeypatch.setattr(pixels_module, "write_atomically", write_atomically)
+    monkeypatch.setattr(tensor_files, "write_atomically", write_atomically)
 
 
 @pytest.mark.parametrize("k", range(12))  # 3 files: write, fsync, rename, fsync of the folder
@@ -491,15 +491,15 @@ def test_an_image_that_cannot_be_read_is_named(run, models):
 
 def limit_memory(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """Let a forward pass of more than so many images run out of memory; note the sizes tried."""
-    penultimate, sizes = features_module.penultimate, []
+    features, sizes = LayerOutput.features, []
 
-    def limited(module, layer, images, **options):
+    def limited(model, images, **options):
         sizes.append(len(images))
         if len(images) > most:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return penultimate(module, layer, images, **options)
+        return features(model, images, **options)
 
-    monkeypatch.setattr(features_module, "penultimate", limited)
+    monkeypatch.setattr(LayerOutput, "features", limited)
     return sizes
 
 
@@ -523,7 +523,7 @@ def test_without_a_network_only_the_first_model_waits_for_it(run, monkeypatch):
 
     def refuse(**where):
         asked.append(where["repo_id"])
-        raise features_module.NoNetwork("no network")
+        raise NoNetwork("no network")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda **_: None)

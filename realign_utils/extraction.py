@@ -1,0 +1,218 @@
+"""One model after another on one device: what is there already, what must be computed, what failed."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import Any
+
+import pandas as pd
+import torch
+
+from realign_utils.errors import UserError
+from realign_utils.feature_files import (
+    UselessFeatures,
+    file_of,
+    ingredients_of,
+    preprocessing_of,
+    shape_of_features,
+    write_features,
+)
+from realign_utils.forward import BatchSizes, ForwardPasses
+from realign_utils.models import LayerOutput, NoNetwork, Weights, find_weights, load
+from realign_utils.pixels import Preprocessing, ReadPixels, UnreadableImage, one_ahead, open_pixels
+from realign_utils.settings import Settings, exact_float32
+
+INDEX = ["images", "model", "file", "n", "d", "seconds", "cached"]
+FAILURES = ["images", "model", "stage", "reason"]
+
+
+@dataclass
+class Job:
+    """One model: what is still to compute, by image set, and what came of the rest."""
+
+    row: pd.Series
+    weights: Weights | None = None
+    ingredients: dict[str, dict[str, Any]] = field(default_factory=dict)
+    index: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+    def keep(self, images: str, shape: tuple[int, int], started: float, cached: bool) -> None:
+        """Note that the features on an image set are there."""
+        file = file_of(self.ingredients.pop(images))
+        seconds = round(time.perf_counter() - started, 3)
+        values = (images, self.row.name, file, *shape, seconds, cached)
+        self.index.append(dict(zip(INDEX, values, strict=True)))
+
+    def fail(self, images: Iterable[str], stage: str, error: Exception | str) -> None:
+        """Note why there are no features on some image sets."""
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, (str, UserError, UnreadableImage, UselessFeatures)):
+            reason = f"{type(error).__name__}: {reason}"
+        for name in list(images):
+            self.ingredients.pop(name, None)
+            values = (name, self.row.name, stage, reason)
+            self.failures.append(dict(zip(FAILURES, values, strict=True)))
+
+
+class Extractor:
+    """What the models of an extraction share.
+
+    Parameters
+    ----------
+    registry : pandas.DataFrame
+        All models of the extraction, also those that are computed elsewhere.
+    image_sets : mapping of str to ImageSet
+        From `realign_utils.images`.
+    settings : Settings
+        Of all models.
+    device : torch.device
+        Where this process computes.
+    """
+
+    def __init__(
+        self,
+        registry: pd.DataFrame,
+        image_sets: Mapping[str, Any],
+        settings: Settings,
+        device: torch.device,
+    ) -> None:
+        self.image_sets, self.settings, self.device = image_sets, settings, device
+        self.batch_sizes = BatchSizes(settings, device)
+        self._users = Counter(preprocessing_of(row, settings) for _, row in registry.iterrows())
+        self._opened: dict[tuple[str, Preprocessing], ReadPixels] = {}
+        self._opening = Lock()
+        self._offline = Event()  # set once the network was found missing
+
+    def extract(self, rows: Iterable[pd.Series]) -> Iterator[Job]:
+        """Extract model after model, the next one loaded while this one computes."""
+        return self._run(one_ahead(lambda row: self._prepared(self.look_up(row)), rows))
+
+    def compute(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Compute what `look_up` found to be missing, the next model loaded meanwhile."""
+        return self._run(one_ahead(self._prepared, jobs))
+
+    def look_up(self, row: pd.Series, *, online: bool = True) -> Job:
+        """Find a model's weights, and what of its features is there already."""
+        job = Job(row)
+        stage = "weights"
+        try:
+            online = online and not self._offline.is_set()
+            where = self.settings.weights_dir
+            job.weights = find_weights(row, weights_dir=where, online=online)
+            stage = "key"
+            for name, images in self.image_sets.items():
+                job.ingredients[name] = ingredients_of(
+                    row, job.weights.sha256, images, self.device, self.settings
+                )
+            self._keep_what_is_there(job)
+        except Exception as error:
+            if isinstance(error, NoNetwork):
+                self._offline.set()  # each further attempt would take half a minute
+            job.fail(self.image_sets, stage, error)
+        return job
+
+    def _keep_what_is_there(self, job: Job) -> None:
+        for name in list(job.ingredients):
+            started, file = time.perf_counter(), file_of(job.ingredients[name])
+            shape = shape_of_features(self.settings.store, file)
+            path = self.settings.store / file
+            if shape is not None:
+                job.keep(name, shape, started, cached=True)
+            elif path.exists():
+                log = logging.getLogger(__name__)
+                log.warning("%s is damaged: computing the features of %s again", path, job.row.name)
+
+    def open_pixels(self, job: Job) -> dict[str, ReadPixels]:
+        """The pixels of the image sets that a model has still to see, from any thread.
+
+        A file of them is made where other models of the extraction need the same.
+        """
+        preprocessing, opened = preprocessing_of(job.row, self.settings), {}
+        for name in list(job.ingredients):
+            place, images = (name, preprocessing), self.image_sets[name]
+            try:
+                with self._opening:
+                    if place not in self._opened:
+                        shared = self._users[preprocessing] > 1
+                        read = open_pixels(images, preprocessing, self.settings.store, shared)
+                        self._opened[place] = read
+                opened[name] = self._opened[place]
+            except UnreadableImage as error:
+                job.fail([name], "images", error)
+        return opened
+
+    def _prepared(self, job: Job) -> tuple[Job, LayerOutput | None, dict[str, ReadPixels]]:
+        """Build the model, if there is something to compute."""
+        model, stage = None, "build"
+        try:
+            if job.ingredients:
+                module = load(job.row, job.weights)
+                stage = "layer"
+                model = LayerOutput(module, job.row["layer"])
+        except Exception as error:
+            job.fail(job.ingredients, stage, error)
+        return job, model, self.open_pixels(job)
+
+    def _run(
+        self, prepared: Iterator[tuple[Job, LayerOutput | None, dict[str, ReadPixels]]]
+    ) -> Iterator[Job]:
+        cuda = self.device.type == "cuda"
+        here = torch.cuda.device(self.device) if cuda else nullcontext()
+        with exact_float32(), here, closing(prepared):
+            for job, model, pixels in prepared:
+                if model is not None:
+                    with model:
+                        self._compute(job, model, pixels)
+                del model  # before the model after the next is built
+                if self.settings.compile:
+                    torch.compiler.reset()  # what is compiled holds the model, and counts to a limit
+                    gc.collect()
+                torch.cuda.empty_cache()
+                yield job
+
+    def _compute(self, job: Job, model: LayerOutput, pixels: Mapping[str, ReadPixels]) -> None:
+        """Compute and write a model's features on the image sets, or note why it failed."""
+        name, crop = str(job.row.name), int(job.row["crop"])
+        size = self.batch_sizes.of(name, crop)
+        normalisation = job.row["mean"], job.row["std"]
+        try:
+            passes = ForwardPasses(model, *normalisation, self.device, self.settings, size)
+        except Exception as error:
+            return job.fail(job.ingredients, "forward", error)
+        for images in list(job.ingredients):
+            self._compute_one(job, images, passes, pixels[images])
+        self.batch_sizes.remember(name, crop, passes.batch_size)
+        return None
+
+    def _compute_one(self, job: Job, name: str, passes: ForwardPasses, read: ReadPixels) -> None:
+        started, number = time.perf_counter(), len(self.image_sets[name])
+        parts = _told_apart(passes.features(read, number))
+        store, kind = self.settings.store, self.device.type
+        try:
+            shape = write_features(store, job.ingredients[name], number, parts, kind)
+        except _ForwardFailed as failed:
+            known = {UnreadableImage: "images", UserError: "layer"}
+            error = failed.__cause__
+            job.fail([name], known.get(type(error), "forward"), error)
+        except UselessFeatures as error:
+            job.fail([name], "features", error)
+        else:
+            job.keep(name, shape, started, cached=False)
+
+
+class _ForwardFailed(Exception):
+    """What a forward pass raised is its cause: not to be taken for a failure to write."""
+
+
+def _told_apart(parts: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from parts
+    except Exception as error:
+        raise _ForwardFailed from error

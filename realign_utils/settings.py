@@ -1,0 +1,125 @@
+"""The settings of an extraction, and the devices of a machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from realign_utils.errors import UserError, unknown
+from realign_utils.models import POOLINGS
+from realign_utils.pixels import INTERPOLATIONS
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How features are computed; what each means stands at `realign_utils.features.extract`."""
+
+    store: Path
+    weights_dir: Path | None = None
+    device: str = "auto"
+    batch_size: int = 64
+    dtype: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    token_pooling: str = "mean"
+    interpolation: str = "timm"
+
+    def __post_init__(self) -> None:
+        for what, value, allowed in (
+            ("dtype", self.dtype, DTYPES),
+            ("token_pooling", self.token_pooling, POOLINGS),
+            ("interpolation", self.interpolation, ("timm", *INTERPOLATIONS)),
+        ):
+            if value not in allowed:
+                raise unknown(what, value, allowed)
+        if self.batch_size < 1:
+            raise UserError(f"batch_size {self.batch_size} is not allowed: at least 1")
+        # Other processes may have another working directory.
+        object.__setattr__(self, "store", Path(self.store).absolute())
+        if self.weights_dir is not None:
+            object.__setattr__(self, "weights_dir", Path(self.weights_dir).absolute())
+
+    @property
+    def exact(self) -> bool:
+        """Whether the arithmetic is the plain one: float32, nothing traded for speed."""
+        return self.dtype == "float32" and not self.channels_last and not self.compile
+
+
+def devices_of(names: str) -> list[torch.device]:
+    """The devices that a name stands for.
+
+    Parameters
+    ----------
+    names : str
+        ``auto`` (all visible GPUs, else the CPU), ``cuda`` (all visible GPUs), ``cpu``, ``mps``,
+        ``cuda:N``, or several of the latter, separated by commas.
+
+    Returns
+    -------
+    list of torch.device
+        At least one.
+
+    Raises
+    ------
+    UserError
+        If one of them is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if names == "auto":
+        names = "cuda" if count else "cpu"
+    if names == "cuda" and count:
+        return [torch.device("cuda", index) for index in range(count)]
+    return [_device(name.strip()) for name in names.split(",")]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"device {name!r} is not available: {reason}; allowed: auto, cpu"
+        ) from error
+
+
+def name_of_device(names: str) -> str:
+    """What a device is called: ``cpu``, or the name of the GPU; several with their number."""
+    found = devices_of(names)
+    titles = [
+        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        for device in found
+    ]
+    counted = [(titles.count(title), title) for title in dict.fromkeys(titles)]
+    return ", ".join(f"{number} × {title}" if number > 1 else title for number, title in counted)
+
+
+def threads_each(workers: int) -> int:
+    """Threads for each of so many processes on this machine: together no more than its cores."""
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Full float32 in products and convolutions, by algorithms that repeat to the bit."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def autocast(device: torch.device, dtype: str) -> Any:
+    """The context in which a forward pass computes in that type."""
+    return torch.autocast(device.type, dtype=getattr(torch, dtype), enabled=dtype != "float32")
