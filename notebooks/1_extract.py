@@ -27,6 +27,7 @@ import pandas as pd
 from IPython.display import display
 from PIL import Image
 
+from realign_utils.arithmetic import compare_arithmetic
 from realign_utils.errors import UserError
 from realign_utils.features import extract, name_of_device
 from realign_utils.images import load_images, manifest, mosaic
@@ -66,10 +67,16 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "classes": "all",
     "resolution": 32,
 }
-device = "auto"  # auto, cpu, mps, cuda, cuda:N
+device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
+cluster = None  # Dask cluster that extracts: tcp://host:8786, or local:N; null: none
 batch_size = 64  # images in a forward pass; halved when too many
 dtype = "float32"  # arithmetic of the forward pass; 16-bit types by autocast
 token_pooling = "mean"  # how layers that give a grid of tokens become one vector
+channels_last = False  # the memory layout that tensor cores prefer; changes results by rounding
+compile = False  # compile each model by torch.compile: worth it for many images only
+arithmetic = ["channels_last", "bfloat16", "float16"]  # faster arithmetic that the report examines
+arithmetic_models = 6  # models on which that effect is measured, evenly chosen by size
+reference_proxy = "cifar100_like"  # proxy of the calibration ratio real / proxy
 interpolation = "timm"  # of the resize; timm: what each model was trained with
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
@@ -134,18 +141,23 @@ for images in image_sets.values():
 # A feature file is named by all that it was made of: the weights' hash, the layer, the preprocessing, the images and the versions of
 # the libraries. So a second run computes nothing again, and a changed ingredient can never be overlooked. A model that fails is a
 # row of the table of failures, and the others go on.
+#
+# Several GPUs work at once, a process each, the largest model first; with `cluster` it is the workers of a Dask cluster.
 
 # %%
+places = {"store": store, "weights_dir": weights_dir, "device": device, "cluster": cluster}
+shared = {
+    "batch_size": batch_size,
+    "token_pooling": token_pooling,
+    "interpolation": interpolation,
+}
+used = {"dtype": dtype, "channels_last": channels_last, "compile": compile}
 extraction = extract(
     chosen,
     image_sets,
-    store=store,
-    weights_dir=weights_dir,
-    device=device,
-    batch_size=batch_size,
-    dtype=dtype,
-    token_pooling=token_pooling,
-    interpolation=interpolation,
+    **places,
+    **shared,
+    **used,
 )
 
 # %% [markdown]
@@ -183,3 +195,27 @@ with pd.option_context("display.max_colwidth", None):
 
 # %%
 index.groupby("model")["seconds"].sum().nlargest(5).to_frame().T
+
+# %% [markdown]
+# ## Would faster arithmetic do?
+#
+# Features are computed in float32 unless asked otherwise. GPUs are several times faster in 16 bits, with compiled models, or in
+# another memory layout. What that costs is the change in CKA, measured here on some models of all sizes and the reference proxy.
+# Expect differences near 1e-6 for the memory layout, which only reorders sums, and of 1e-4 to 1e-2 for 16 bits.
+
+# %%
+differences = compare_arithmetic(
+    chosen,
+    image_sets[reference_proxy],
+    arithmetic,
+    used=used,
+    number=arithmetic_models,
+    **places,
+    **shared,
+)
+write_text(Path(runs) / "arithmetic.csv", differences.to_csv(index=False))
+differences
+
+# %% [markdown]
+# A difference well below the gaps between submissions in `4_calibrate` may be had for the speed; a larger one changes which models
+# are chosen. *failed* counts models that gave no features that way.

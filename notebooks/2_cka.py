@@ -38,7 +38,7 @@ enter_project()  # paths below are relative to it, wherever the notebook was ope
 # %% tags=["parameters"]
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
-device = "auto"  # auto, cpu, mps, cuda, cuda:N
+device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
 
 # %% [markdown]
 # ## What there is

@@ -1,4 +1,4 @@
-"""The commands: ``realign run``, ``report``, ``select``, ``score``, ``check``, ``parameters``."""
+"""The commands: ``realign run``, ``report``, ``extract``, ``select``, ``score``, ``check`` …"""
 
 from __future__ import annotations
 
@@ -43,6 +43,31 @@ def report(profile: str, overrides: Sequence[str]) -> None:
 
     for path in pipeline.render_report(*profiles.load(profile, overrides)):
         click.echo(path)
+
+
+@commands.command()
+@click.argument("profile", default="demo")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the models.")
+@click.option("--print-slurm", is_flag=True, help="Print a job array for sbatch; compute nothing.")
+@click.option("--tasks", default=8, show_default=True, type=click.IntRange(1), help="Its size.")
+@click.option("-p", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a parameter.")
+def extract(
+    profile: str, shard: str | None, print_slurm: bool, tasks: int, overrides: Sequence[str]
+) -> None:
+    """Compute the features of PROFILE into its store, which is all that a cluster is needed for."""
+    from realign_utils import profiles, shards
+
+    part = shards.read_shard(shard) if shard else None
+    parameters, root = profiles.load(profile, overrides)
+    if print_slurm:
+        options = {"overrides": overrides, "tasks": tasks}
+        click.echo(shards.slurm_script(profile, parameters, root, **options), nl=False)
+        return
+    done = shards.extract_profile(parameters, root, shard=part)
+    for line in shards.lines_of(done):
+        click.echo(line)
+    if done.index.empty and len(done.failures):
+        raise UserError(f"no model gave features: {done.failures['reason'][0]}")
 
 
 @commands.command()

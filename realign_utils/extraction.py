@@ -61,6 +61,10 @@ class Job:
             self.failures.append(dict(zip(FAILURES, values, strict=True)))
 
 
+Prepared = tuple[Job, LayerOutput | None, dict[str, ReadPixels]]
+"""A model that is ready to compute, or has nothing to, and the pixels of its image sets."""
+
+
 class Extractor:
     """What the models of an extraction share.
 
@@ -92,11 +96,11 @@ class Extractor:
 
     def extract(self, rows: Iterable[pd.Series]) -> Iterator[Job]:
         """Extract model after model, the next one loaded while this one computes."""
-        return self._run(one_ahead(lambda row: self._prepared(self.look_up(row)), rows))
+        return self.run(one_ahead(lambda row: self.prepare(self.look_up(row)), rows))
 
     def compute(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Compute what `look_up` found to be missing, the next model loaded meanwhile."""
-        return self._run(one_ahead(self._prepared, jobs))
+        return self.run(one_ahead(self.prepare, jobs))
 
     def look_up(self, row: pd.Series, *, online: bool = True) -> Job:
         """Find a model's weights, and what of its features is there already."""
@@ -148,8 +152,8 @@ class Extractor:
                 job.fail([name], "images", error)
         return opened
 
-    def _prepared(self, job: Job) -> tuple[Job, LayerOutput | None, dict[str, ReadPixels]]:
-        """Build the model, if there is something to compute."""
+    def prepare(self, job: Job) -> Prepared:
+        """Build the model, if there is something to compute, and open the pixels."""
         model, stage = None, "build"
         try:
             if job.ingredients:
@@ -160,9 +164,8 @@ class Extractor:
             job.fail(job.ingredients, stage, error)
         return job, model, self.open_pixels(job)
 
-    def _run(
-        self, prepared: Iterator[tuple[Job, LayerOutput | None, dict[str, ReadPixels]]]
-    ) -> Iterator[Job]:
+    def run(self, prepared: Iterator[Prepared]) -> Iterator[Job]:
+        """Compute what is missing of prepared models."""
         cuda = self.device.type == "cuda"
         here = torch.cuda.device(self.device) if cuda else nullcontext()
         with exact_float32(), here, closing(prepared):

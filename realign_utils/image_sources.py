@@ -180,7 +180,9 @@ def _of_files(
         with ThreadPoolExecutor() as pool:
             checked = pool.map(_sha256_of_image, paths)
             sha256 = list(track(checked, f"checking {dataset_name}", total=len(paths)))
-        return sha256, _Files(tuple(paths), tuple(sha256), border)
+        # Absolute, since other processes, which may read them too, have other working directories.
+        absolute = tuple(path.absolute() for path in paths)
+        return sha256, _Files(absolute, tuple(sha256), border)
 
     return Catalogue(dataset_name, identifiers, labels, open_files, border)
 

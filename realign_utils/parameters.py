@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 FILE_NAME = "letters, digits, - and _, since it becomes part of file names"
 
 PoolingName = Literal["mean", "cls", "flatten"]
+ArithmeticName = Literal["channels_last", "bfloat16", "float16", "compile"]
 InterpolationName = Literal["timm", "nearest", "bilinear", "bicubic", "lanczos"]
 
 
@@ -137,7 +138,14 @@ class Parameters(_Section):
         None, description="held-out images that stand for the portal's; null: none at hand"
     )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda, cuda:N"
+        "auto",
+        pattern=r"^(auto|(cpu|mps|cuda(:\d+)?)(,(cpu|cuda:\d+))*)$",
+        description="auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1",
+    )
+    cluster: str | None = Field(
+        None,
+        pattern=r"^(local:[1-9]\d*|(tcp|tls|ucx|ws|wss)://\S+)$",
+        description="Dask cluster that extracts: tcp://host:8786, or local:N; null: none",
     )
     batch_size: int = Field(64, ge=1, description="images in a forward pass; halved when too many")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
@@ -148,6 +156,19 @@ class Parameters(_Section):
     )
     interpolation: InterpolationName = Field(
         "timm", description="of the resize; timm: what each model was trained with"
+    )
+    channels_last: bool = Field(
+        False, description="the memory layout that tensor cores prefer; changes results by rounding"
+    )
+    compile: bool = Field(
+        False, description="compile each model by torch.compile: worth it for many images only"
+    )
+    arithmetic: list[ArithmeticName] = Field(
+        ["channels_last", "bfloat16", "float16"],
+        description="faster arithmetic that the report examines",
+    )
+    arithmetic_models: int = Field(
+        6, ge=2, description="models on which that effect is measured, evenly chosen by size"
     )
     estimator: Literal["biased", "debiased"] = Field(
         "biased", description="HSIC estimator of the CKA that the search maximises"

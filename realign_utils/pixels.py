@@ -112,7 +112,7 @@ def open_pixels(images: Any, preprocessing: Preprocessing, store: Path, keep: bo
     UserError
         If the file cannot be written.
     """
-    ingredients = {**asdict(preprocessing), "images": images.content_hash, "format": 1}
+    ingredients = {**asdict(preprocessing), "images": images.content_hash, "format": 2}
     ingredients["pillow"] = PIL.__version__
     key = key_of(ingredients)
     path = store / "pixels" / key[:2] / f"{key}.safetensors"

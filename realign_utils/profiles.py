@@ -63,6 +63,14 @@ def under(root: Path, paths: str | list[str]) -> list[Path]:
     return [root / path for path in ([paths] if isinstance(paths, str) else paths)]
 
 
+def sources_under(parameters: Parameters, root: Path) -> dict[str, dict[str, Any]]:
+    """A profile's image sources by name, as `images.load_images` takes them, folders absolute."""
+    sources = {name: s.model_dump() for name, s in image_sources(parameters).items()}
+    for source in sources.values():
+        source |= {key: str(root / source[key]) for key in ("root", "path") if key in source}
+    return sources
+
+
 def find_profile(name: str, root: Path, beside: Path = Path()) -> Path:
     """Path of a profile given by its name in `params/` or by the path of a YAML file."""
     if name.endswith((".yaml", ".yml")):

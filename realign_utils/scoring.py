@@ -13,8 +13,8 @@ from realign_utils.cka import cka_matrix
 from realign_utils.errors import UserError, unknown
 from realign_utils.features import extract, read_features
 from realign_utils.images import ImageSet, load_images
-from realign_utils.parameters import Parameters, image_sources
-from realign_utils.profiles import under
+from realign_utils.parameters import Parameters
+from realign_utils.profiles import sources_under, under
 from realign_utils.registry import choose, read_registry
 from realign_utils.submission import Submission, faults, read_submission
 
@@ -52,7 +52,7 @@ def score_file(path: Path, parameters: Parameters, root: Path, *, images: str) -
     """
     submission = read_submission(path)
     registry = read_registry(under(root, parameters.registry))
-    sources = _sources(parameters, root)
+    sources = sources_under(parameters, root)
     if submission.track == "blue":
         models, sets = _blue(submission, registry, sources, images)
     else:
@@ -65,14 +65,6 @@ def score_file(path: Path, parameters: Parameters, root: Path, *, images: str) -
         f"models: {compared}; images: {sum(map(len, sets))} of {', '.join(s.name for s in sets)}",
         *(f"not valid: {fault}" for fault in faults(submission, registry, size=size)),
     ]
-
-
-def _sources(parameters: Parameters, root: Path) -> dict[str, dict[str, Any]]:
-    """The profile's image sources by name, with their folders made absolute."""
-    sources = {name: s.model_dump() for name, s in image_sources(parameters).items()}
-    for source in sources.values():
-        source |= {key: str(root / source[key]) for key in ("root", "path") if key in source}
-    return sources
 
 
 def _blue(

@@ -70,14 +70,17 @@ def devices_of(names: str) -> list[torch.device]:
     Raises
     ------
     UserError
-        If one of them is not there.
+        If one of them is not there, or they are of several kinds.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if names == "auto":
         names = "cuda" if count else "cpu"
     if names == "cuda" and count:
         return [torch.device("cuda", index) for index in range(count)]
-    return [_device(name.strip()) for name in names.split(",")]
+    devices = [_device(name.strip()) for name in names.split(",")]
+    if len({device.type for device in devices}) > 1:
+        raise UserError(f"device {names!r} is not allowed: several devices are of one kind")
+    return devices
 
 
 def _device(name: str) -> torch.device:

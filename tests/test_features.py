@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -21,9 +19,9 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from small_models import SMALL, BrokenImages, FakeImages, contents, matrices, save_weights, table
 from timm.data import create_transform
 from torch import nn
 
@@ -38,74 +36,9 @@ from realign_utils.registry import choose, read_registry
 REGISTRY = read_registry(Path(__file__).parents[1] / "params/registry.csv")
 
 
-@dataclasses.dataclass(frozen=True)
-class FakeImages:
-    """Photograph-like noise, made from a seed when it is read."""
-
-    name: str = "noise"
-    number: int = 6
-    seed: int = 0
-    size: tuple[int, int] = (50, 40)
-
-    @property
-    def identifiers(self) -> tuple[str, ...]:
-        return tuple(f"{index:03}.png" for index in range(self.number))
-
-    @property
-    def sha256(self) -> tuple[str, ...]:
-        return tuple(hashlib.sha256(self.read(i).tobytes()).hexdigest() for i in range(self.number))
-
-    @property
-    def content_hash(self) -> str:
-        return hashlib.sha256(" ".join(self.sha256).encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return self.number
-
-    def read(self, index: int) -> Image.Image:
-        generator = np.random.default_rng([self.seed, index])
-        return Image.fromarray(generator.integers(0, 256, (7, 9, 3), np.uint8)).resize(self.size)
-
-
-class BrokenImages(FakeImages):
-    def read(self, index: int) -> Image.Image:
-        if index == 4:
-            raise OSError("image file is truncated")
-        return super().read(index)
-
-    content_hash = "broken"
-
-
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-
-
-def table(**architectures: str) -> pd.DataFrame:
-    """A registry of small models on 32 × 32 pixels."""
-    columns = {
-        "resize": 36,
-        "crop": 32,
-        "mean": [(0.5, 0.4, 0.3)] * len(architectures),
-        "std": [(0.2, 0.3, 0.4)] * len(architectures),
-        "architecture": list(architectures.values()),
-        "arguments": [{"num_classes": 5}] * len(architectures),
-        "layer": ["global_pool" if "resnet" in a else "head" for a in architectures.values()],
-    }
-    return pd.DataFrame(columns, index=pd.Index(architectures, name="model"))
-
-
-def save_weights(registry: pd.DataFrame, folder: Path) -> Path:
-    """Random weights of every model, the seed being its place in the table."""
-    folder.mkdir(exist_ok=True)
-    for seed, (name, row) in enumerate(registry.iterrows()):
-        state = build(row, pretrained=False, seed=seed).module.state_dict()
-        state = {key: value.clone() for key, value in state.items()}  # CoaT shares some
-        save_file(state, folder / f"{name}.safetensors")
-    return folder
-
-
-SMALL = table(first="test_resnet", second="test_resnet", third="test_byobnet")
 
 
 @pytest.fixture(scope="session")
@@ -122,15 +55,6 @@ def run(tmp_path, weights) -> Callable[..., Extraction]:
         return extract(registry, {"noise": images or FakeImages()}, **options)
 
     return run
-
-
-def matrices(extraction: Extraction, store: Path) -> list[np.ndarray]:
-    return [read_features(store, file) for file in extraction.index["file"]]
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    files = (path for path in store.rglob("*") if path.is_file())
-    return {str(path.relative_to(store)): path.read_bytes() for path in files}
 
 
 def assert_close(given: np.ndarray, expected: np.ndarray, tolerance: float) -> None:

@@ -1,0 +1,181 @@
+"""A profile's extraction without the notebooks: whole, in shards, or as a job array of Slurm."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from realign_utils.errors import UserError
+from realign_utils.features import Extraction, extract
+from realign_utils.images import load_images
+from realign_utils.parameters import Parameters
+from realign_utils.profiles import sources_under, under
+from realign_utils.registry import choose, read_registry
+from realign_utils.workers import largest_first
+
+SLURM = """#!/bin/bash
+# The features of the profile {profile} on a Slurm cluster: {tasks} tasks, one GPU each. Made by: {made_by}
+#   bash FILE        on a machine with a network: fetches weights and images, then submits this file
+#   sbatch FILE      submits it; sbatch --array=3 FILE does one task again, and computes only what is missing
+# Afterwards {run} finds all features computed. Change the lines below to what your cluster wants.
+#SBATCH --job-name=realign-{profile}
+#SBATCH --array=1-{tasks}
+#SBATCH --gres=gpu:1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=32G
+#SBATCH --time=04:00:00
+#SBATCH --output={logs}/%A_%a.txt
+set -euo pipefail
+file=$(realpath "$0")
+cd {root}
+if [ -z "${{SLURM_ARRAY_TASK_ID:-}}" ]; then
+    {fetch}
+    exec sbatch "$file"
+fi
+export HF_HUB_OFFLINE=1
+{extract} --shard "$SLURM_ARRAY_TASK_ID/{tasks}"
+"""
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """Number and count of a shard written ``i/n``; `UserError` unless 1 ≤ i ≤ n."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, count = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise UserError(f"--shard {text!r} is not allowed: i/n with i from 1 to n, e.g. 3/8")
+    return number, count
+
+
+def shard_of(registry: pd.DataFrame, number: int, count: int) -> pd.DataFrame:
+    """The models of one shard, about as heavy as any other.
+
+    The largest model first, each goes to the shard that has the fewest parameters so far. All
+    shards together are the registry, and no model is in two.
+
+    Parameters
+    ----------
+    registry : pandas.DataFrame
+        With the column params_m.
+    number, count : int
+        The shard from 1, and how many there are.
+
+    Returns
+    -------
+    pandas.DataFrame
+        In the order of the registry; empty where there are more shards than models.
+    """
+    loads, mine = [0.0] * count, []
+    for row in largest_first(registry):
+        lightest = loads.index(min(loads))
+        loads[lightest] += row["params_m"]
+        if lightest == number - 1:
+            mine.append(row.name)
+    return registry[registry.index.isin(mine)]
+
+
+def extract_profile(
+    parameters: Parameters, root: Path, *, shard: tuple[int, int] | None = None
+) -> Extraction:
+    """Extract the features of a profile, or of a shard of its models, into its store.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The profile.
+    root : path
+        Folder to which its paths refer.
+    shard : tuple of int, optional
+        Number from 1, and count.
+
+    Returns
+    -------
+    Extraction
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong, or the store cannot be written.
+    """
+    registry = choose(read_registry(under(root, parameters.registry)), parameters.models)
+    if shard:
+        registry = shard_of(registry, *shard)
+    sources = sources_under(parameters, root)
+    return extract(
+        registry,
+        {name: load_images(source, name=name) for name, source in sources.items()},
+        store=root / parameters.store,
+        weights_dir=root / parameters.weights_dir if parameters.weights_dir else None,
+        device=parameters.device,
+        cluster=parameters.cluster,
+        batch_size=parameters.batch_size,
+        dtype=parameters.dtype,
+        channels_last=parameters.channels_last,
+        compile=parameters.compile,
+        token_pooling=parameters.token_pooling,
+        interpolation=parameters.interpolation,
+    )
+
+
+def lines_of(extraction: Extraction) -> list[str]:
+    """What an extraction did, for the terminal: a line, and one for each failure."""
+    index, failures = extraction.index, extraction.failures
+    cached = int(index["cached"].sum())
+    counted = f"{index['model'].nunique()} models, {len(index)} feature files"
+    return [
+        f"{counted}: {len(index) - cached} computed, {cached} there already; failures: {len(failures)}",
+        *(f"failed: {f.model} ({f.images}), {f.stage}: {f.reason}" for f in failures.itertuples()),
+    ]
+
+
+def slurm_script(
+    profile: str, parameters: Parameters, root: Path, *, overrides: Sequence[str], tasks: int
+) -> str:
+    """A script for `sbatch`: a job array of shards with a GPU each, the weights fetched first.
+
+    Also makes the folder for the tasks' output.
+
+    Parameters
+    ----------
+    profile : str
+        As given on the command line.
+    parameters : Parameters
+        The same, checked.
+    root : path
+        The project's folder, the same on all machines of the cluster.
+    overrides : sequence of str
+        ``key=value``, as given on the command line.
+    tasks : int
+        Size of the array.
+
+    Returns
+    -------
+    str
+        Executable by bash, too: it then fetches, and submits itself.
+    """
+    logs = root / parameters.runs / "slurm"
+    logs.mkdir(parents=True, exist_ok=True)  # without it Slurm drops a task without a word
+    program = str(Path(sys.executable).with_name("realign"))
+    given = [
+        Path(profile).absolute().as_posix() if profile.endswith((".yaml", ".yml")) else profile
+    ]
+    for override in overrides:
+        given += ["-p", override]
+
+    def command(name: str) -> str:
+        return shlex.join([program, name, *given])
+
+    return SLURM.format(
+        profile=parameters.profile,
+        tasks=tasks,
+        made_by=shlex.join(["realign", "extract", *given, "--print-slurm"]),
+        run=shlex.join(["realign", "run", *given]),
+        logs=shlex.quote(logs.as_posix()),
+        root=shlex.quote(root.as_posix()),
+        fetch=command("fetch"),
+        extract=command("extract"),
+    )
