@@ -25,17 +25,9 @@ import timm
 import torch
 from torch import nn
 
+from realign_utils.architectures import architecture_of, interpolation_of
 from realign_utils.errors import UserError, unknown
-from realign_utils.models import (
-    POOLINGS,
-    NoNetwork,
-    architecture_of,
-    find_layer,
-    find_weights,
-    interpolation_of,
-    load,
-    penultimate,
-)
+from realign_utils.models import POOLINGS, find_layer, load, penultimate
 from realign_utils.pixels import (
     INTERPOLATIONS,
     Preprocessing,
@@ -47,6 +39,7 @@ from realign_utils.pixels import (
 )
 from realign_utils.progress import track
 from realign_utils.store import key_of, write_atomically
+from realign_utils.weights import NoNetwork, find_weights
 
 DTYPES = ("float32", "bfloat16", "float16")
 FORMAT = 1

@@ -30,9 +30,10 @@ from torch import nn
 from realign_utils import features as features_module
 from realign_utils import pixels as pixels_module
 from realign_utils import store as store_module
+from realign_utils.architectures import interpolation_of
 from realign_utils.errors import UserError
 from realign_utils.features import Extraction, extract, read_features
-from realign_utils.models import build, find_layer, interpolation_of
+from realign_utils.models import build, find_layer
 from realign_utils.registry import choose, read_registry
 
 REGISTRY = read_registry(Path(__file__).parents[1] / "params/registry.csv")
