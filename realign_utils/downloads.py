@@ -22,6 +22,10 @@ PATIENCE = 10
 class NoNetwork(UserError):
     """A file is not on this machine and the host that has it cannot be reached."""
 
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
 
 def download(url: str, path: Path, tell: Tell | None = None) -> None:
     """Write what an address gives to a file; a shorter file than was promised is an error.
@@ -97,6 +101,6 @@ def _failure(url: str, error: Exception) -> UserError:
         return UserError(f"cannot download {url} (HTTP {error.code} {error.reason})")
     if isinstance(error, HTTPException):
         return UserError(f"cannot download {url} ({reason_of(error)})")
-    return NoNetwork(
-        f"cannot download {url} ({reason_of(error)}): connect to the network, or fetch it elsewhere"
-    )
+    reason = reason_of(error)
+    hint = "connect to the network, or fetch it elsewhere"
+    return NoNetwork(f"cannot download {url} ({reason}): {hint}", reason)

@@ -163,6 +163,8 @@ def verified(origin: Origin, path: Path) -> Weights:
 def fetched(origin: Origin, tell: Tell | None = None) -> Weights:
     """Download a checkpoint into the cache and verify it; bytes not as promised do not stay.
 
+    What the cache held of it is replaced.
+
     Parameters
     ----------
     origin : Origin
@@ -181,6 +183,9 @@ def fetched(origin: Origin, tell: Tell | None = None) -> Weights:
     UserError
         One line: there is no such file, the connection broke, the bytes are not as promised.
     """
+    earlier = cached(origin)
+    if earlier:
+        earlier.resolve().unlink()
     path = _from_address(origin, tell) if origin.url else _from_hub(origin, tell)
     try:
         return verified(origin, path)
@@ -262,7 +267,8 @@ def _unreachable(origin: Origin, reason: str) -> NoNetwork:
         reason = "HF_HUB_OFFLINE is set"
     return NoNetwork(
         f"the weights of {origin.model} are not on this machine and {origin.host} cannot be "
-        f"reached ({reason}): connect and run again, or give weights_dir"
+        f"reached ({reason}): connect and run again, or give weights_dir",
+        reason,
     )
 
 
@@ -273,7 +279,7 @@ def _no_file(origin: Origin) -> UserError:
 def _failure(origin: Origin, error: Exception) -> UserError:
     """What went wrong with a download, whatever the libraries below call it, on one line."""
     if isinstance(error, NoNetwork):
-        return _unreachable(origin, reason_of(error.__cause__ or error))
+        return _unreachable(origin, error.reason or reason_of(error))
     if isinstance(error, UserError):
         return UserError(f"{origin.model}: {error}")
     if isinstance(error, RepositoryNotFoundError):
