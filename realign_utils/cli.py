@@ -158,6 +158,12 @@ def check(submission: Path, profile: str | None) -> None:
 
 def _say_what_is_missing(parameters: Parameters, root: Path) -> None:
     """One line on what a run will download, where it will; no network is asked for it."""
+    from realign_utils.parameters import image_sources
+
+    if parameters.zoo and not any(
+        getattr(source, "download", False) for source in image_sources(parameters).values()
+    ):
+        return  # and neither torch nor timm need be imported here
     from realign_utils import fetch
 
     planned = fetch.plan(parameters, root, ask=False)

@@ -56,13 +56,18 @@ def download(url: str, path: Path, tell: Tell | None = None) -> None:
 
 
 def size_of(url: str) -> int | None:
-    """Bytes of the file at an address, None where its host does not say; raises as `download`."""
+    """Bytes of the file at an address, None where its host does not say; `NoNetwork` without one.
+
+    Some hosts give a file and yet refuse to be asked about it, so a refusal means: not said.
+    """
     try:
         with urllib.request.urlopen(
             urllib.request.Request(url, method="HEAD"), timeout=PATIENCE
         ) as response:
             size = response.headers.get("Content-Length")
-    except (OSError, HTTPException) as error:
+    except (HTTPError, HTTPException):
+        return None
+    except OSError as error:
         raise _failure(url, error) from error
     return int(size) if size else None
 

@@ -170,15 +170,16 @@ def fetch(planned: Plan) -> list[str]:
 
 def told(planned: Plan, faults: Sequence[tuple[Download, UserError]]) -> list[str]:
     """One line for each thing that is missing; for all behind hosts out of reach, one line."""
-    silent = [(item.host, fault) for item, fault in faults if isinstance(fault, NoNetwork)]
+    silent = [(item, fault) for item, fault in faults if isinstance(fault, NoNetwork)]
     lines = [str(fault) for _, fault in faults if not isinstance(fault, NoNetwork)]
     if silent:
-        hosts = ", ".join(dict.fromkeys(host for host, _ in silent))
+        hosts = ", ".join(dict.fromkeys(item.host for item, _ in silent))
+        hint = ", or give weights_dir" * any(item in planned.weights for item, _ in silent)
         lines.append(
-            f"{hosts} cannot be reached ({silent[0][1].reason}): connect and run again, or give "
-            f"weights_dir; {len(silent)} downloads are missing"
+            f"{hosts} cannot be reached ({silent[0][1].reason}): connect and run again{hint}; "
+            f"downloads missing: {len(silent)}"
         )
-    return [*planned.lacking, *lines]
+    return list(dict.fromkeys([*planned.lacking, *lines]))  # a full disk fails all alike
 
 
 def _rows(parameters: Parameters, root: Path) -> list[pd.Series]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -283,10 +284,12 @@ def _failure(origin: Origin, error: Exception) -> UserError:
     if isinstance(error, UserError):
         return UserError(f"{origin.model}: {error}")
     if isinstance(error, RepositoryNotFoundError):
-        return UserError(f"{origin.model}: {origin.host} has no repository {origin.repository}")
+        return UserError(f"{origin.model}: no {origin.repository} at {origin.host}, or not for all")
     if isinstance(error, HfHubHTTPError):
         answer = error.response.status_code
         return UserError(f"{origin.model}: {origin.host} answers {answer}: try again later")
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return UserError(f"{error.strerror}: what was fetched stays; free some, run again")
     kind = type(error).__name__
     unreachable = ("ConnectError", "ProxyError", "ConnectTimeout", "ReadTimeout", "PoolTimeout")
     if isinstance(error, ConnectionError) or kind in unreachable:
