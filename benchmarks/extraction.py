@@ -40,9 +40,10 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from realign_utils.architectures import interpolation_of
 from realign_utils.features import extract
 from realign_utils.images import ImageSet, load_images
-from realign_utils.models import build, find_layer, interpolation_of
+from realign_utils.models import build, find_layer
 from realign_utils.pixels import Preprocessing, normalise
 from realign_utils.registry import choose, read_registry
 

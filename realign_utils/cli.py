@@ -1,4 +1,4 @@
-"""The commands: ``realign run``, ``report``, ``extract``, ``select``, ``score``, ``check`` …"""
+"""The commands: ``realign run``, ``report``, ``fetch``, ``extract``, ``select``, ``score`` …"""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from realign_utils.errors import NotebookFailed, UserError
 from realign_utils.store import write_json, write_text
+
+if TYPE_CHECKING:
+    from realign_utils.parameters import Parameters
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,6 +32,8 @@ def run(profile: str, first: str | None, overrides: Sequence[str]) -> None:
     from realign_utils import pipeline, profiles
 
     parameters, root = profiles.load(profile, overrides)
+    if "1_extract" in pipeline.notebooks_of(parameters, first=first):
+        _say_what_is_missing(parameters, root)
     record = pipeline.run(parameters, root, first=first, overrides=overrides)
     pipeline.render_report(parameters, root)
     click.echo(pipeline.summary(parameters, root, record))
@@ -43,6 +48,28 @@ def report(profile: str, overrides: Sequence[str]) -> None:
 
     for path in pipeline.render_report(*profiles.load(profile, overrides)):
         click.echo(path)
+
+
+@commands.command()
+@click.argument("profile", default="demo")
+@click.option("-p", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a parameter.")
+@click.option("--dry-run", is_flag=True, help="Only list what is missing.")
+def fetch(profile: str, overrides: Sequence[str], dry_run: bool) -> None:
+    """Bring the weights and images that PROFILE needs, so that a run needs no network."""
+    from realign_utils import fetch as fetching
+    from realign_utils import profiles
+
+    planned = fetching.plan(*profiles.load(profile, overrides))
+    click.echo(planned)
+    for item in planned.downloads:
+        click.echo(f"  {item}")
+    lines = fetching.told(planned, planned.faults) if dry_run else fetching.fetch(planned)
+    if lines:
+        _stop("\n".join(lines), 1)
+    if dry_run and planned.downloads:
+        sys.exit(1)
+    if planned.downloads:
+        click.echo(f"{planned.profile}: all of it is here now; a run needs no network")
 
 
 @commands.command()
@@ -152,6 +179,21 @@ def check(submission: Path, profile: str | None) -> None:
     if reasons:
         raise UserError("\n".join(f"{submission}: {reason}" for reason in reasons))
     click.echo(f"{submission}: valid, {len(entered.entries)} entries, {entered.track} track")
+
+
+def _say_what_is_missing(parameters: Parameters, root: Path) -> None:
+    """One line on what a run will download, where it will; no network is asked for it."""
+    from realign_utils.parameters import image_sources
+
+    if parameters.zoo and not any(
+        getattr(source, "download", False) for source in image_sources(parameters).values()
+    ):
+        return  # and neither torch nor timm need be imported here
+    from realign_utils import fetch
+
+    planned = fetch.plan(parameters, root, ask=False)
+    if planned.downloads:
+        click.echo(planned)
 
 
 def _write_selection(stem: Path, result: dict[str, Any]) -> None:

@@ -25,9 +25,10 @@ from realign_utils.feature_files import (
     write_features,
 )
 from realign_utils.forward import BatchSizes, ForwardPasses
-from realign_utils.models import LayerOutput, NoNetwork, Weights, find_weights, load
+from realign_utils.models import LayerOutput, load
 from realign_utils.pixels import Preprocessing, ReadPixels, UnreadableImage, one_ahead, open_pixels
 from realign_utils.settings import Settings, exact_float32
+from realign_utils.weights import NoNetwork, Weights, find_weights
 
 INDEX = ["images", "model", "file", "n", "d", "seconds", "cached"]
 FAILURES = ["images", "model", "stage", "reason"]

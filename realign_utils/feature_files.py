@@ -13,8 +13,8 @@ import PIL
 import timm
 import torch
 
+from realign_utils.architectures import architecture_of, interpolation_of
 from realign_utils.errors import UserError
-from realign_utils.models import architecture_of, interpolation_of
 from realign_utils.pixels import Preprocessing
 from realign_utils.settings import Settings
 from realign_utils.store import key_of

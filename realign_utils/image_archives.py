@@ -7,18 +7,15 @@ import os
 import pickle
 import shutil
 import tarfile
-import urllib.request
 import uuid
-from collections.abc import Iterator
-from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from realign_utils.downloads import Tell, download
 from realign_utils.errors import UserError
-from realign_utils.progress import track
 from realign_utils.store import write_atomically
 
 IMAGENETTE = "https://s3.amazonaws.com/fast-ai-imageclas/"
@@ -42,6 +39,9 @@ ARCHIVES = {
 }
 """Address, MD5, and the folder inside; the same as torchvision's."""
 
+MEGABYTES = {"cifar100": 169, "full": 1557, "320px": 342, "160px": 99}
+"""About how large they are, to be said where their host was not asked."""
+
 CIFAR100_MD5 = {
     "train": "16019d7e3df5f24257cddd939b257f8d",
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
@@ -49,18 +49,27 @@ CIFAR100_MD5 = {
 }
 
 
-def unpacked(archive: str, root: Path, download: bool) -> Path:
-    """The folder of an unpacked archive; unpacks it, and downloads it where that is allowed."""
+def is_here(archive: str, root: Path) -> bool:
+    """Whether an archive, packed or unpacked, lies in a folder."""
+    url, _, inside = ARCHIVES[archive]
+    return (root / inside).is_dir() or (root / url.rpartition("/")[2]).is_file()
+
+
+def unpacked(archive: str, root: Path, allowed: bool, tell: Tell | None = None) -> Path:
+    """The folder of an unpacked archive; unpacks it, and downloads it where that is allowed.
+
+    `tell` is told the bytes of a download as they come; by default a bar is shown.
+    """
     url, md5, inside = ARCHIVES[archive]
     folder, packed = root / inside, root / url.rpartition("/")[2]
     if folder.is_dir():
         return folder
     if not packed.is_file():
-        if not download:
+        if not allowed:
             raise UserError(
                 f"neither {folder} nor {packed} is there: set download: true, or fetch {url}"
             )
-        write_atomically(packed, lambda temporary: _download(url, md5, temporary))
+        write_atomically(packed, lambda temporary: _download(url, md5, temporary, tell))
     elif (found := _md5(packed)) != md5:
         raise UserError(f"{packed} is damaged (MD5 {found}, should be {md5}): delete it")
     temporary = root / f".{uuid.uuid4().hex}.tmp"
@@ -77,24 +86,10 @@ def unpacked(archive: str, root: Path, download: bool) -> Path:
     return folder
 
 
-def _download(url: str, md5: str, path: Path) -> None:
-    with open(path, "wb") as file:
-        for chunk in track(_chunks(url), f"downloading {url.rpartition('/')[2]} (MiB)"):
-            file.write(chunk)
+def _download(url: str, md5: str, path: Path, tell: Tell | None) -> None:
+    download(url, path, tell)
     if (found := _md5(path)) != md5:
         raise UserError(f"the download of {url} is damaged (MD5 {found}, should be {md5})")
-
-
-def _chunks(url: str) -> Iterator[bytes]:
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            while chunk := response.read(1 << 20):
-                yield chunk
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise UserError(
-            f"cannot download {url} ({reason}): connect to the network, or fetch it elsewhere"
-        ) from error
 
 
 def _md5(path: Path) -> str:

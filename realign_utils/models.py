@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from urllib.error import URLError
 
-import huggingface_hub
 import pandas as pd
-import safetensors
 import timm
 import torch
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from realign_utils.architectures import architecture_of, interpolation_of, settings_of
+from realign_utils.checkpoints import misfit, readable, with_shared
 from realign_utils.errors import UserError, unknown
-from realign_utils.store import sha256_of_file
+from realign_utils.weights import Weights, find_weights
 
 POOLINGS = ("mean", "cls", "flatten")
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-"""Checkpoints that a folder of weights may hold, in the order of preference."""
-
-
-class NoNetwork(UserError):
-    """The weights are not on this machine and the place that has them cannot be reached."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A checkpoint on this machine: its path and the SHA-256 of its bytes."""
-
-    path: Path
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -93,128 +73,12 @@ def build(
     return LoadedModel(module, _sha256_of_state(module), interpolation_of(row))
 
 
-def architecture_of(row: pd.Series) -> tuple[str, dict[str, Any]]:
-    """timm's name of a row's architecture, and the keyword arguments that it is built with."""
-    architecture, arguments = _architecture_name(row), row.get("arguments") or {}
-    if not timm.is_model(architecture):
-        raise unknown("timm architecture", architecture, timm.list_models())
-    return architecture, json.loads(arguments) if isinstance(arguments, str) else arguments
-
-
-def _architecture_name(row: pd.Series) -> str:
-    return row.get("architecture") or str(row.name)
-
-
-def interpolation_of(row: pd.Series) -> str:
-    """The resize interpolation with which timm evaluates the row's model."""
-    settings = timm.get_pretrained_cfg(_architecture_name(row))
-    return settings.interpolation if settings else "bicubic"
-
-
-def find_weights(
-    row: pd.Series, *, weights_dir: str | os.PathLike[str] | None = None, online: bool = True
-) -> Weights:
-    """Find a model's checkpoint and hash it, without building the model.
-
-    From the hub, a cached file is used without asking the network; another is downloaded.
-
-    Parameters
-    ----------
-    row : pandas.Series
-        As for `build`.
-    weights_dir : path, optional
-        As for `build`.
-    online : bool
-        False: only look on this machine.
-
-    Returns
-    -------
-    Weights
-
-    Raises
-    ------
-    NoNetwork
-        If the file is not here and cannot be downloaded.
-    UserError
-        If there is no such file, or a cached file's bytes are not those that its name promises.
-    """
-    if weights_dir is not None:
-        path = _in_folder(str(row.name), Path(weights_dir))
-        return Weights(path, sha256_of_file(path))
-    path = _from_hub(row, online)
-    sha256 = sha256_of_file(path)
-    # The hub's cache names a file by its SHA-256; torch's by the first digits, after a hyphen.
-    promise = re.fullmatch(r"[0-9a-f]{64}|.*-([0-9a-f]{8,})\.pth(\.tar)?", path.resolve().name)
-    if promise and not sha256.startswith(promise[1] or promise[0]):
-        raise UserError(f"{row.name}: {path.resolve()} is damaged: delete it and fetch it again")
-    return Weights(path, sha256)
-
-
-def _in_folder(model: str, folder: Path) -> Path:
-    if not re.fullmatch(r"\w[\w.-]*", model):
-        raise UserError(f"model name {model!r} cannot be a file name: use letters, digits, _ . -")
-    paths = [folder / f"{model}{suffix}" for suffix in SUFFIXES]
-    found = next((path for path in paths if path.is_file()), None)
-    if found:
-        return found
-    if not folder.is_dir():
-        raise UserError(f"weights_dir {folder} is not a folder")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES)
-    nearest = get_close_matches(paths[0].name, names, n=1, cutoff=0.5)
-    hint = f"; the nearest is {nearest[0]}" if nearest else f"; it holds {len(names)} checkpoints"
-    raise UserError(f"no {paths[0].name} (or {', '.join(SUFFIXES[1:])}) in {folder}{hint}")
-
-
-def _from_hub(row: pd.Series, online: bool) -> Path:
-    settings = timm.get_pretrained_cfg(architecture_of(row)[0])
-    if settings is None or not settings.has_weights:
-        raise UserError(f"{row.name}: timm has no pretrained weights for it; give weights_dir")
-    try:
-        if settings.hf_hub_id:
-            return _from_hugging_face(settings, online)
-        path = Path(torch.hub.get_dir(), "checkpoints", Path(settings.url).name)
-        if not path.is_file():
-            if not online:
-                raise URLError("offline")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(settings.url, str(path), progress=False)
-        return path
-    except (LocalEntryNotFoundError, URLError, ConnectionError) as error:
-        raise NoNetwork(
-            f"the weights of {row.name} are not on this machine and their host cannot be reached: "
-            "connect and run again, or give weights_dir"
-        ) from error
-    except EntryNotFoundError as error:
-        raise UserError(f"{row.name}: {settings.hf_hub_id} holds no weights") from error
-
-
-def _from_hugging_face(settings: Any, online: bool) -> Path:
-    repository, _, revision = settings.hf_hub_id.partition("@")
-    given = settings.hf_hub_filename
-    names = [f"{Path(given).stem}.safetensors", given] if given else []
-    names = names or ["model.safetensors", "pytorch_model.bin"]
-    where = {"repo_id": repository, "revision": revision or None}
-    for name in names:
-        cached = huggingface_hub.try_to_load_from_cache(filename=name, **where)
-        if isinstance(cached, str):
-            return Path(cached)
-    for name in names if online else []:
-        try:
-            return Path(huggingface_hub.hf_hub_download(filename=name, **where))
-        except LocalEntryNotFoundError:
-            raise
-        except EntryNotFoundError:
-            continue
-    if online:
-        raise EntryNotFoundError(repository)
-    raise LocalEntryNotFoundError(repository)
-
-
 def load(row: pd.Series, weights: Weights) -> nn.Module:
     """Build a row's model around a checkpoint, by timm's own loading.
 
     timm's `checkpoint_filter_fn` applies, and every key must fit (but for the two architectures
-    that timm itself loads leniently, DLA and ConvNeXt-V2 FCMAE). The model is built as timm builds
+    that timm itself loads leniently, DLA and ConvNeXt-V2 FCMAE); of tensors that the model itself
+    shares between several names, one name is enough. The model is built as timm builds
     it for pretrained weights: `fbnetc_100` then has another epsilon in its batch norms.
 
     Parameters
@@ -234,20 +98,36 @@ def load(row: pd.Series, weights: Weights) -> nn.Module:
     UserError
         If the checkpoint is truncated, is a pickle of more than tensors, or does not fit.
     """
-    architecture, arguments = architecture_of(row)
-    settings = timm.get_pretrained_cfg(architecture)
-    # timm drops a head whose size is not that of the published weights: say which size is meant.
-    classes = arguments.get("num_classes", settings.num_classes if settings else 1000)
-    overlay = {"num_classes": classes, "custom_load": False, **_readable(weights.path)}
+    given = readable(weights.path)
     try:
-        with _NoRandomWeights():
-            module = _create(row, pretrained=True, pretrained_cfg_overlay=overlay)
+        try:
+            return _loaded(row, given)
+        except RuntimeError as error:
+            whole = with_shared(given, _empty(row)) if "Missing key" in str(error) else None
+            if whole is None:
+                raise
+            return _loaded(row, whole)
     except UserError:
         raise
     except Exception as error:  # whatever timm's filters raise on foreign keys
-        raise UserError(f"{weights.path} does not fit {architecture}: {_misfit(error)}") from error
+        reason = f"{architecture_of(row)[0]}: {misfit(error)}"
+        raise UserError(f"{weights.path} does not fit {reason}") from error
+
+
+def _loaded(row: pd.Series, given: Mapping[str, Any]) -> nn.Module:
+    settings, arguments = settings_of(row), architecture_of(row)[1]
+    # timm drops a head whose size is not that of the published weights: say which size is meant.
+    classes = arguments.get("num_classes", settings.num_classes if settings else 1000)
+    overlay = {"num_classes": classes, "custom_load": False, **given}
+    with _NoRandomWeights():
+        module = _create(row, pretrained=True, pretrained_cfg_overlay=overlay)
     module.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
     return module
+
+
+def _empty(row: pd.Series) -> nn.Module:
+    with _NoRandomWeights():
+        return _create(row, pretrained=False)
 
 
 def _create(row: pd.Series, **options: Any) -> nn.Module:
@@ -256,47 +136,6 @@ def _create(row: pd.Series, **options: Any) -> nn.Module:
         return timm.create_model(architecture, **options, **arguments).eval()
     except TypeError as error:
         raise UserError(f"{row.name}: timm cannot build it with {arguments}: {error}") from error
-
-
-def _readable(path: Path) -> dict[str, Any]:
-    """What to tell timm to load: the file where that is safe, else the tensors read safely."""
-    damaged = f"{path} is truncated or damaged"
-    try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, "pt"):
-                return {"file": str(path)}
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        if "Unsupported" not in str(error):
-            raise UserError(damaged) from error
-        raise UserError(
-            f"{path} is refused: a pickle of more than tensors may run code; save it as safetensors"
-        ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{damaged} ({' '.join(str(error).split())[:120]})") from error
-    for wrapper in ("state_dict_ema", "model_ema", "state_dict", "model"):  # timm's order
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(wrapper), Mapping):
-            checkpoint = checkpoint[wrapper]
-            break
-    if not isinstance(checkpoint, Mapping):
-        raise UserError(f"{path} holds a {type(checkpoint).__name__}, not a state dict")
-    return {"state_dict": {re.sub(r"^module\.", "", key): v for key, v in checkpoint.items()}}
-
-
-def _misfit(error: Exception) -> str:
-    """The first missing, unexpected and mismatched keys of a failed load, on one line."""
-    text, parts = str(error), []
-    for kind in ("Missing", "Unexpected"):
-        listed = re.search(rf"{kind} key\(s\) in state_dict: (.*)", text)
-        if listed:
-            first, *others = re.findall(r'"([^"]+)"', listed[1])
-            parts.append(f"{kind.lower()} {first}" + f" and {len(others)} more" * bool(others))
-    sizes = re.findall(r"size mismatch for (\S+):.*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)", text)
-    if sizes:
-        (name, given, wanted), *others = sizes
-        more = f" and {len(others)} more" * bool(others)
-        parts.append(f"mismatched {name} {given}, should be {wanted}{more}")
-    return "; ".join(parts) or f"{type(error).__name__}: {' '.join(text.split())}"
 
 
 class _NoRandomWeights(TorchFunctionMode):

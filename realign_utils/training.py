@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
-from realign_utils.models import architecture_of, interpolation_of
+from realign_utils.architectures import architecture_of, interpolation_of
 from realign_utils.pixels import Preprocessing, normalise
 from realign_utils.store import sha256_of_file, write_atomically, write_json
 

@@ -19,9 +19,9 @@ import timm
 import torch
 
 from realign_utils import training
+from realign_utils.architectures import architecture_of, interpolation_of
 from realign_utils.errors import UserError
 from realign_utils.images import ImageSet, load_images
-from realign_utils.models import architecture_of, interpolation_of
 from realign_utils.progress import track
 from realign_utils.store import key_of, sha256_of_file, write_atomically, write_text
 

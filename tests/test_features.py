@@ -28,10 +28,12 @@ from torch import nn
 from realign_utils import extraction as extraction_module
 from realign_utils import feature_files, tensor_files
 from realign_utils import store as store_module
+from realign_utils.architectures import interpolation_of
 from realign_utils.errors import UserError
 from realign_utils.features import Extraction, extract, read_features
-from realign_utils.models import LayerOutput, NoNetwork, build, find_layer, interpolation_of
+from realign_utils.models import LayerOutput, build, find_layer
 from realign_utils.registry import choose, read_registry
+from realign_utils.weights import NoNetwork
 
 REGISTRY = read_registry(Path(__file__).parents[1] / "params/registry.csv")
 
