@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,15 @@ from realign_utils.store import key_of
 
 SOURCES: dict[str, dict[str, Any]] = {
     "patches": {"split": ..., "classes": "all", "resolution": 32},
-    "cifar100": {"root": "data", "download": False, "train": False},
-    "imagenette": {"root": "data", "download": False, "train": False, "size": "320px"},
-    "imagefolder": {"path": ..., "dataset_name": "images", "border": None},
+    "cifar100": {"root": "data", "download": False, "train": False, "manifest": None},
+    "imagenette": {
+        "root": "data",
+        "download": False,
+        "train": False,
+        "size": "320px",
+        "manifest": None,
+    },
+    "imagefolder": {"path": ..., "dataset_name": "images", "border": None, "manifest": None},
 }
 """Kinds of images: their keys with defaults; ``...`` must be given. All have number and seed."""
 
@@ -77,7 +84,9 @@ def load_images(
         - ``cifar100``: ``root``, ``download``, ``train``;
         - ``imagenette``: ``root``, ``download``, ``train``, ``size`` (full, 320px, 160px);
         - ``imagefolder``: ``path``, ``dataset_name``, ``border`` (pixels cut off each side; by
-          default 1 for ``objectnet``, as its licence requires, otherwise 0).
+          default 1 for ``objectnet``, as its licence requires, otherwise 0);
+        - all but ``patches``: ``manifest``, a CSV of `manifest`: those very images, verified by
+          their hashes, instead of a sample.
     name : str
         The set's name.
     identifiers : sequence of str, optional
@@ -94,6 +103,10 @@ def load_images(
         image, a link out of the folder, more images wanted than there are, no network.
     """
     options = _checked(source, name)
+    wanted = None
+    if options.get("manifest") and identifiers is None:
+        wanted = _read_manifest(Path(options["manifest"]), name)
+        identifiers = list(wanted)
     catalogue = CATALOGUES[options["kind"]](options)
     duplicates = [key for key, times in Counter(catalogue.identifiers).items() if times > 1]
     if duplicates:
@@ -104,6 +117,9 @@ def load_images(
         else _find(catalogue.identifiers, identifiers, name)
     )
     sha256, reader = catalogue.open(chosen)
+    for identifier, found in zip(identifiers or (), sha256, strict=False):
+        if wanted and wanted[identifier] != found:
+            raise UserError(f"{name}: {identifier} is not the image of {options['manifest']}")
     return ImageSet(
         name=name,
         dataset_names=(catalogue.dataset_name,) * len(chosen),
@@ -131,6 +147,16 @@ def manifest(images: ImageSet) -> pd.DataFrame:
             "sha256": images.sha256,
         }
     )
+
+
+def _read_manifest(path: Path, name: str) -> dict[str, str]:
+    """SHA-256 of each image of a manifest by its identifier, in the manifest's order."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return dict(zip(table["image_identifier"], table["sha256"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        reason = f"has no column {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{name}: the manifest {path}: {' '.join(str(reason).split())}") from error
 
 
 def mosaic(images: ImageSet, rows: int, columns: int, side: int = 32) -> np.ndarray:

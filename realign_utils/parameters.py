@@ -47,7 +47,13 @@ class Patches(_Sample):
     )
 
 
-class Cifar100(_Sample):
+class _Files(_Sample):
+    manifest: str | None = Field(
+        None, description="CSV that an earlier run left: its very images, instead of a sample"
+    )
+
+
+class Cifar100(_Files):
     """CIFAR-100 in torchvision's layout."""
 
     kind: Literal["cifar100"]
@@ -56,7 +62,7 @@ class Cifar100(_Sample):
     train: bool = Field(False, description="the training images instead of the test images")
 
 
-class Imagenette(_Sample):
+class Imagenette(_Files):
     """Imagenette in torchvision's layout."""
 
     kind: Literal["imagenette"]
@@ -66,7 +72,7 @@ class Imagenette(_Sample):
     train: bool = Field(False, description="the training images instead of the validation images")
 
 
-class ImageFolder(_Sample):
+class ImageFolder(_Files):
     """A folder of images: flat, or one folder per class, at any depth."""
 
     kind: Literal["imagefolder"]

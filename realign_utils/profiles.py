@@ -67,7 +67,8 @@ def sources_under(parameters: Parameters, root: Path) -> dict[str, dict[str, Any
     """A profile's image sources by name, as `images.load_images` takes them, folders absolute."""
     sources = {name: s.model_dump() for name, s in image_sources(parameters).items()}
     for source in sources.values():
-        source |= {key: str(root / source[key]) for key in ("root", "path") if key in source}
+        folders = {key: source.get(key) for key in ("root", "path", "manifest")}
+        source |= {key: str(root / path) for key, path in folders.items() if path}
     return sources
 
 
@@ -300,6 +301,9 @@ def _missing_places(parameters: Parameters, root: Path) -> Iterable[str]:
     for name, source in image_sources(parameters).items():
         if source.kind == "imagefolder" and not (root / source.path).is_dir():
             yield f"{name}: no such folder: {source.path}"
+        manifest = getattr(source, "manifest", None)
+        if manifest and not (root / manifest).is_file():
+            yield f"{name}: no such manifest: {manifest}"
     if not parameters.portal:
         return
     if not (root / parameters.portal).is_file():

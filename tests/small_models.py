@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save_model
 
 from realign_utils.features import Extraction, read_features
 from realign_utils.models import build
@@ -74,9 +74,8 @@ def save_weights(registry: pd.DataFrame, folder: Path) -> Path:
     """Random weights of every model, the seed being its place in the table."""
     folder.mkdir(exist_ok=True)
     for seed, (name, row) in enumerate(registry.iterrows()):
-        state = build(row, pretrained=False, seed=seed).module.state_dict()
-        state = {key: value.clone() for key, value in state.items()}  # CoaT shares some
-        save_file(state, folder / f"{name}.safetensors")
+        module = build(row, pretrained=False, seed=seed).module
+        save_model(module, str(folder / f"{name}.safetensors"))
     return folder
 
 

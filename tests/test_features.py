@@ -146,6 +146,16 @@ def test_every_preprocessing_and_family_equals_the_usual_way(model, tmp_path):
     assert_equals_usual_way(choose(REGISTRY, [model]), tmp_path, pooled)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(set(REGISTRY.index) - REPRESENTATIVES))
+def test_every_other_model_comes_through_without_weights(model, tmp_path):
+    registry, images = choose(REGISTRY, [model]), {"noise": FakeImages(number=2, size=(300, 280))}
+    weights = save_weights(registry, tmp_path / "weights")
+    done = extract(registry, images, store=tmp_path / "store", weights_dir=weights)
+    assert list(done.failures["reason"]) == []
+    assert list(done.index["n"]) == [2]
+
+
 def test_batch_size_changes_nothing(run, tmp_path):
     whole = matrices(run(batch_size=6), tmp_path / "store")
     for size in (1, 4):

@@ -102,6 +102,26 @@ def test_asking_by_manifest_gives_the_same_images(tmp_path: Path) -> None:
     assert again.content_hash == first.content_hash
 
 
+def test_a_profile_asks_for_the_same_images_by_the_manifest_of_a_run(tmp_path: Path) -> None:
+    first = folder(by_class(tmp_path / "images"), number=7, seed=5)
+    manifest(first).to_csv(tmp_path / "mine.csv", index=False)
+    again = folder(tmp_path / "images", number=3, manifest=str(tmp_path / "mine.csv"))
+    assert manifest(again).equals(manifest(first))
+    save(tmp_path / "images" / first.identifiers[2], seed=99)
+    with pytest.raises(UserError, match=f"{first.identifiers[2]} is not the image of"):
+        folder(tmp_path / "images", manifest=str(tmp_path / "mine.csv"))
+
+
+@pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "\0"])
+def test_a_manifest_that_is_none_is_one_line(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "mine.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=r"the manifest .*mine.csv") as caught:
+        folder(by_class(tmp_path / "images"), manifest=str(path))
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unknown_identifier_is_named_with_the_nearest(tmp_path: Path) -> None:
     source = {"kind": "imagefolder", "path": str(by_class(tmp_path))}
     with pytest.raises(UserError, match=r"no image 'cat/cat9.pn'; the nearest is 'cat/cat\d.png'"):
