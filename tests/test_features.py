@@ -662,6 +662,7 @@ def peak(processes, *arguments) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # 10,000 images
 def test_peak_memory_does_not_grow_with_images_or_models(processes, tmp_path):
     light = table(light="lcnet_050").assign(resize=224, crop=224, layer="global_pool")
     data = (save_weights(light, tmp_path) / "light.safetensors").read_bytes()
