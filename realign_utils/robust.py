@@ -125,8 +125,8 @@ def select_robust(
     likely = [select(matrix, k, **options).indices for matrix in whole[:10]]
     likely.append(select(np.mean(whole, axis=0), k, **options).indices)
     first = [*feasible, *(np.searchsorted(pool, rows) for rows in likely)]
-    random_sets = _random_sets(len(pool), k, loads, restarts, seed)
-    ends = [_swap(stack, np.sort(rows), objective, loads) for rows in [*first, *random_sets]]
+    starts = [*first, *random_sets(len(pool), k, loads, restarts, seed)]
+    ends = [_swap(stack, np.sort(rows), objective, loads) for rows in starts]
     scores = np.array([float(objective(means_of(stack, rows))) for rows in ends])
     level = np.flatnonzero(scores >= scores.max() - IMPROVEMENT * np.abs(stack).max())
     best = ends[level[0]]
@@ -152,10 +152,27 @@ def _stack(
     return np.array([matrix for matrix, _ in prepared]), prepared[0][1]
 
 
-def _random_sets(n: int, k: int, loads: Loads, restarts: int, seed: int) -> np.ndarray:
-    """Random k-sets; where there are limits, sets that swaps on random matrices lead to keep them."""
+def random_sets(n: int, k: int, loads: Loads, number: int, seed: int) -> np.ndarray:
+    """Random k-sets of n rows that keep limits.
+
+    Where there are limits, swaps on a random matrix lead each set to where it keeps them; sets that
+    do not come so far are left out.
+
+    Parameters
+    ----------
+    n, k : int
+    loads : Loads
+        On the n rows.
+    number : int
+        Sets to draw.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int, shape (number or fewer, k)
+    """
     rng = np.random.default_rng(seed)
-    sets = rng.random((restarts, n)).argsort(axis=1)[:, :k]
+    sets = rng.random((number, n)).argsort(axis=1)[:, :k]
     if not len(loads.most):
         return sets
     moved = []

@@ -226,7 +226,7 @@ def save_proof(stem: str | os.PathLike[str], chosen: Chosen, models: Sequence[st
     Parameters
     ----------
     stem : path
-        Without ending: of ``<stem>.safetensors`` and ``<stem>.csv``.
+        Without ending: of ``<stem>.safetensors`` and ``<stem>_matrix.csv``.
     chosen : Chosen
     models : sequence of str, length m
         The models of the matrices, in their order.
@@ -238,5 +238,5 @@ def save_proof(stem: str | os.PathLike[str], chosen: Chosen, models: Sequence[st
     """
     similarity = chosen.found.similarity.copy()
     np.fill_diagonal(similarity, 1.0)  # a combination may lack it; no mean over pairs uses it
-    write_matrix(f"{stem}.csv", models, similarity)
+    write_matrix(f"{stem}_matrix.csv", models, similarity)
     return save_certificate(f"{stem}.safetensors", chosen.found.certificate)

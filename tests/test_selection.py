@@ -139,7 +139,7 @@ def test_every_proof_that_is_written_can_be_checked(
     both = SEARCHED | {"proxies": {"a": 1.0, "b": 1.0}, "objective": objective}
     chosen = fill(both, matrices, registry)
     path = save_proof(tmp_path / "S", chosen, list(registry.index))
-    names, similarity = read_matrix(tmp_path / "S.csv")
+    names, similarity = read_matrix(tmp_path / "S_matrix.csv")
     certificate = load_certificate(path)
     check_certificate(similarity, certificate)
     assert {names[row] for row in certificate.indices} == set(chosen.models)
