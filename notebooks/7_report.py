@@ -31,6 +31,7 @@ from realign_utils.selection_results import (
     contested,
     firm_sentence,
     homogeneity_shown,
+    pools_sentence,
     pools_shown,
     read_selection,
     regret_shown,
@@ -437,6 +438,9 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
+# %%
+display(Markdown(pools_sentence(firm.pools, reference_proxy, judge)))
+
 # %% [markdown]
 # A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
 # that look equally good on the proxy, the homogeneous one is to keep more of it. [@tbl:homogeneity] tests just that, on many
@@ -458,16 +462,12 @@ if len(firm.homogeneity):
 # %% [markdown]
 # ### How firm is the choice
 #
-# The images are a sample. The search was repeated on matrices that other images might have given ([@fig:firmness], above): a model's share of their
-# best sets is near 1 where the images leave no doubt of its place.
+# The images are a sample. The search was repeated on matrices that other images might have given. In the upper part of
+# [@fig:firmness] a model's share of their best sets is near 1 where the images leave no doubt of its place.
 
 # %%
 if len(firm.membership):
-    display(
-        Markdown(
-            f"A place in more than 95 % of the best sets have: {firm_sentence(firm.membership)}."
-        )
-    )
+    display(Markdown(f"Settled (in over 95 % of the best sets): {firm_sentence(firm.membership)}."))
 
 # %%
 figure(
@@ -498,7 +498,7 @@ if len(firm.alternatives):
     display(
         table(
             alternatives_shown(firm.alternatives),
-            "Sets as good as the submitted one, and the most different of them: models that both have, its score, and the difference.",
+            "Sets as good as the submitted one (itself counted), and the most different of them: models that both have, its score, and the difference.",
             "tbl:alternatives",
             digits=4,
             file=f"{runs}/selection/alternatives.csv",

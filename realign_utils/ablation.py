@@ -101,14 +101,14 @@ def _named_groups(
 
 
 def mixing_limits(mechanisms: Sequence[str], k: int) -> tuple[Limit, ...]:
-    """No more than half of the set of any one mechanism."""
-    given = list(mechanisms)
+    """No more than half of the set, rounded up, of any one mechanism."""
+    given, most = list(mechanisms), -(-k // 2)
     return tuple(
         count_limit(
             [row for row, other in enumerate(given) if other == mechanism],
             len(given),
-            name=f"at most {k // 2} of {mechanism}",
-            at_most=k // 2,
+            name=f"at most {most} of {mechanism}",
+            at_most=most,
         )
         for mechanism in dict.fromkeys(given)
     )

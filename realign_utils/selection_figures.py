@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from realign_utils.figure_style import (
     BLUE,
@@ -25,6 +26,9 @@ from realign_utils.figure_style import (
     number,
     point,
 )
+
+KINDS = {"homogeneous": (BLUE, "o", -0.17), "mixed": (VERMILION, "s", 0.17)}
+"""Colour, marker and place beside the line of the two kinds of sets."""
 
 
 @house_style()
@@ -64,12 +68,14 @@ def pools(table: pd.DataFrame, versus: pd.DataFrame, images: Sequence[str]) -> F
         _versus_panels(grid[1], versus, images)
     for axes in grid[-1]:
         axes.set_xlabel("mean CKA")
-    looks = [*marks_of(named["kind"]).values()]
-    parts = [
-        *(handle(look) for look in looks),
-        Line2D([], [], color=MISSING, linewidth=4, label="random pools of the same size"),
-        Line2D([], [], color=INK, marker="|", linestyle="", label="upper bound"),
-    ]
+    parts = [handle(look) for look in marks_of(named["kind"]).values()]
+    parts.append(Line2D([], [], color=INK, marker="|", linestyle="", label="upper bound"))
+    parts.append(Patch(color=MISSING, label="random pools of the same size"))
+    if below:
+        parts += [
+            Line2D([], [], color=colour, marker=marker, mec=INK, mew=0.5, label=f"{kind} sets")
+            for kind, (colour, marker, _) in KINDS.items()
+        ]
     figure.legend(handles=parts, loc="outside lower center", ncols=5)
     return figure
 
@@ -96,15 +102,14 @@ def _versus_panels(row: np.ndarray, versus: pd.DataFrame, images: Sequence[str])
     """Homogeneous and mixed sets of equal proxy mean: averages with the range of nine in ten."""
     mechanisms = list(dict.fromkeys(versus["mechanism"]))
     sizes = versus.drop_duplicates("mechanism").set_index("mechanism")
-    kinds = {"homogeneous": (BLUE, "o", -0.17), "mixed": (VERMILION, "s", 0.17)}
     for axes, name in zip(row, images, strict=True):
         here = versus[versus["judged_on"] == name].set_index("mechanism").reindex(mechanisms)
-        for kind, (colour, marker, shift) in kinds.items():
+        for kind, (colour, marker, shift) in KINDS.items():
             places = np.arange(len(mechanisms)) + shift
             values = here[kind] if name != images[0] else sizes["level"]
             if name != images[0]:
                 axes.hlines(places, here[f"{kind}_low"], here[f"{kind}_high"], color=colour)
-            axes.plot(values, places, marker, color=colour, mec=INK, mew=0.5, ms=5, label=kind)
+            axes.plot(values, places, marker, color=colour, mec=INK, mew=0.5, ms=5)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(mechanisms) - 0.5, -0.5)
@@ -117,7 +122,6 @@ def _versus_panels(row: np.ndarray, versus: pd.DataFrame, images: Sequence[str])
     row[0].set_title("equal here by design")
     for axes in row[1:]:
         axes.set_title("average, and nine in ten sets")
-    row[-1].legend(loc="best", handlelength=1)
 
 
 @house_style()
@@ -152,7 +156,12 @@ def firmness(shares: pd.DataFrame, regret: pd.DataFrame) -> Figure:
             _share_panel(axes, shares[shares["submission"] == name], name)
         for axes in grid[:, 0]:
             axes.set_ylabel("share of best sets\nin which a model is")
-    _regret_panel(parts[-1, 0].subplots(), regret, ways)
+        shown = [
+            Line2D([], [], marker="o", linestyle="", ms=4, mec=BLUE, mfc=colour, label=label)
+            for colour, label in ((BLUE, "in the set"), ("white", "not in it"))
+        ]
+        parts[0, 0].legend(handles=shown, loc="outside upper right", ncols=2)
+    _regret_panel(parts[-1, 0], regret, ways)
     return figure
 
 
@@ -160,17 +169,16 @@ def _share_panel(axes: Axes, table: pd.DataFrame, name: str) -> None:
     ordered = table.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
     for inside, look in ((True, {"mfc": BLUE}), (False, {"mfc": "white"})):
         part = ordered[ordered["in_set"] == inside]
-        label = "in the set" if inside else "not in it"
-        axes.plot(part.index + 1, part["share"], "o", ms=4, mec=BLUE, label=label, **look)
+        axes.plot(part.index + 1, part["share"], "o", ms=4, mec=BLUE, **look)
     axes.axvline(
         ordered["in_set"].sum() + 0.5, color=FAINT, linewidth=0.8, linestyle=DASHED, zorder=0
     )
     axes.set(ylim=(-0.04, 1.04), xlabel="models, by share", title=name)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="upper right")
 
 
-def _regret_panel(axes: Axes, regret: pd.DataFrame, ways: Sequence[str]) -> None:
+def _regret_panel(figure: SubFigure, regret: pd.DataFrame, ways: Sequence[str]) -> None:
+    axes = figure.subplots()
     looks = marks_of(regret["judged_on"])
     shifts = (np.arange(len(looks)) - (len(looks) - 1) / 2) * 0.7 / len(looks)
     for (judge, look), shift in zip(looks.items(), shifts, strict=True):
@@ -191,4 +199,4 @@ def _regret_panel(axes: Axes, regret: pd.DataFrame, ways: Sequence[str]) -> None
         ylim=(len(ways) - 0.5, -0.5),
         xlabel="regret: mean CKA that the judge's own best set has more (at right: the most)",
     )
-    axes.legend(title="judged on", loc="best")
+    figure.legend(loc="outside upper right", ncols=min(len(looks), 5), title="judged on")

@@ -149,14 +149,43 @@ def contested(membership: pd.DataFrame, most: int = 10) -> pd.DataFrame:
 
 
 def firm_sentence(membership: pd.DataFrame) -> str:
-    """How many models of each submission have a place that the images settle."""
+    """How many models of each submission have a place that the images settle, and their rivals."""
     parts = []
     for name, rows in membership.groupby("submission", sort=False):
-        own = rows[rows["in_set"].astype(bool)]
-        firm = int((own["share"] > CONTESTED[1]).sum())
-        rivals = int((~rows["in_set"].astype(bool) & (rows["share"] >= CONTESTED[0])).sum())
-        parts.append(f"of {name}, {firm} of {len(own)} models (and {rivals} others contend)")
+        inside = rows["in_set"].astype(bool)
+        firm = int((rows.loc[inside, "share"] > CONTESTED[1]).sum())
+        rivals = int((rows.loc[~inside, "share"] >= CONTESTED[0]).sum())
+        parts.append(
+            f"{firm} of the {inside.sum()} models of {name}, with {rivals} others contending"
+        )
     return "; ".join(parts)
+
+
+def pools_sentence(pools: pd.DataFrame, reference_proxy: str, judge: str | None) -> str:
+    """Which pools are above their random pools, where, and which have one and the same best set.
+
+    Parameters
+    ----------
+    pools, reference_proxy, judge
+        As for `pools_shown`.
+
+    Returns
+    -------
+    str
+    """
+    images = [reference_proxy, *([judge] if judge else [])]
+    beside = beside_random_pools(pools, images).dropna(subset=[f"random_{reference_proxy}"])
+    above = [beside[name] > beside[f"random_{name}"] for name in images]
+    everywhere = above[0] & above[-1]
+    parts = [f"Above the average of random pools of their size on {' and '.join(images)}: "]
+    parts[0] += ", ".join(beside.loc[everywhere, "pool"]) or "none"
+    if judge:
+        only = ", ".join(beside.loc[above[0] & ~above[1], "pool"]) or "none"
+        parts.append(f"on {reference_proxy} only: {only}")
+    named = pools[pools["kind"] != "random"]
+    shared = [f"{', '.join(rows['pool'])}" for _, rows in named.groupby("models") if len(rows) > 1]
+    parts += [f"one and the same best set have: {names}" for names in shared]
+    return "; ".join(parts) + "."
 
 
 def regret_shown(regret: pd.DataFrame) -> pd.DataFrame:
