@@ -293,7 +293,9 @@ table(
 # %% [markdown]
 # How good are the sets as solutions of the search problem? Where the upper bound meets the objective, no set of the candidates is better
 # ([@tbl:certificates]). A fixed list was not searched: its bound is over as many of all models, on the reference proxy, and tells what was
-# left on the table. Each bound comes with a certificate, a file that `realign check-certificate` verifies without solving anything.
+# left on the table. Each bound comes with a certificate, a file that `realign check-certificate` verifies without solving anything. The
+# bound of a *mean* closes, given time. That of the *worst* proxy and of a *lower limit* is the best of one combination of matrices: a gap may
+# remain that no combination closes, and then "proved" is False of a set that may be the best all the same.
 
 # %%
 columns = {"pool": "pool", "candidates": "candidates", "maximised": "maximised"}
@@ -307,14 +309,6 @@ table(
     digits=4,
     file=f"{runs}/submissions.csv",
 )
-
-# %%
-robust = results.submissions["maximised"].isin(["worst", "lower_limit"])
-unproved = robust & ~results.submissions["proved_optimal"].astype(bool)
-note = f"""For {", ".join(results.submissions.index[unproved])} the bound is that of the combination of matrices whose best set is
-lowest. A gap may remain that no such combination closes, so that the set may be the best all the same."""
-if unproved.any():
-    display(Markdown(note.replace("\n", " ")))
 
 # %% [markdown]
 # ### The submitted set
@@ -431,6 +425,7 @@ table(
 )
 
 # %%
+display(Markdown(pools_sentence(firm.pools, reference_proxy, judge)))
 figure(
     f"{figures}/pools",
     "The best set of each pool, on the range of those of random pools of its size; below, sets of equal proxy score.",
@@ -438,13 +433,10 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %%
-display(Markdown(pools_sentence(firm.pools, reference_proxy, judge)))
-
 # %% [markdown]
 # A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
-# that look equally good on the proxy, the homogeneous one is to keep more of it. [@tbl:homogeneity] tests just that, on many
-# sets of one mechanism and many mixed ones whose proxy score is the same; a positive difference is in favour.
+# that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
+# mixed ones whose proxy score is the same; a positive difference is then in favour.
 
 # %%
 if len(firm.homogeneity):
@@ -458,8 +450,13 @@ if len(firm.homogeneity):
             file=f"{runs}/homogeneity.csv",
         )
     )
+else:
+    display(Markdown("Too few models of one mechanism, or too many: nothing to compare."))
 
 # %% [markdown]
+# The averages are over sets that share models, so they say what is usual among these models, not what would be among others. A mechanism with few
+# models has few sets.
+#
 # ### How firm is the choice
 #
 # The images are a sample. The search was repeated on matrices that other images might have given. In the upper part of
@@ -468,14 +465,16 @@ if len(firm.homogeneity):
 # %%
 if len(firm.membership):
     display(Markdown(f"Settled (in over 95 % of the best sets): {firm_sentence(firm.membership)}."))
-
-# %%
 figure(
     f"{figures}/firmness",
     "Above: share of the best sets of resampled images in which each model is. Below: what each way of choosing costs, on each judge's images.",
     "fig:firmness",
     source="notebooks/5_figures.ipynb",
 )
+
+# %% [markdown]
+# A step down at the dashed line is a set that the images settle; a slope is one of which a part might as well be others. These are
+# the models on the slope, of the set or not; a model left of it was hardly ever missing, one right of it hardly ever there.
 
 # %%
 if len(contested(firm.membership)):
@@ -489,7 +488,7 @@ if len(contested(firm.membership)):
     )
 
 # %% [markdown]
-# A set whose places are contested has rivals that are as good. [@tbl:alternatives] counts the sets whose mean is not below the lower end of the best
+# A set whose places are contested has rivals that are as good. The next table counts the sets whose mean is not below the lower end of the best
 # one's 95 % interval, and takes the one that differs most. The two means rise and fall with the same images, so their difference is
 # known better than either: where its interval does not reach zero, the submitted set is better after all.
 
@@ -504,6 +503,12 @@ if len(firm.alternatives):
             file=f"{runs}/selection/alternatives.csv",
         )
     )
+else:
+    display(Markdown("No submission maximises a mean: there is nothing to count."))
+
+# %% [markdown]
+# The most different ones in full. Where they have few models in common with the submitted set, the search's choice is one of several
+# regions of the registry that see equally alike; where they have nearly all in common, there is one region, with a soft edge.
 
 # %%
 pairs = zip(firm.alternatives["submission"], firm.alternatives["other_models"], strict=True)
@@ -523,12 +528,16 @@ table(
     file=f"{runs}/regret.csv",
 )
 
+# %% [markdown]
+# A column of zeros is a judge whom every choice satisfies; a row of small numbers a choice that travels. The objectives behind the rows, each with
+# a bound of its own:
+
 # %%
 choices = {"chosen_on": "chosen on", "score": "objective", "upper_bound": "upper bound"}
 choices |= {"proved_optimal": "proved"}
 table(
     firm.choices[list(choices)].rename(columns=choices),
-    "The objectives behind it, each with its own bound. They are different quantities: a lower limit is lower than a mean.",
+    "The best set of all models by every objective. They are different quantities: a lower limit is lower than a mean.",
     "tbl:choices",
     digits=4,
     file=f"{runs}/selection/choices.csv",

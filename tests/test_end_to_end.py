@@ -132,7 +132,9 @@ def test_the_worst_proxy_and_the_constraints_are_kept(folder: Path) -> None:
     models = pd.read_csv(folder / "runs" / "submissions" / "S5.csv")["model"]
     assert "densenet_growth12_seed0" in set(models)
     assert models.str.contains("vit_|deit|beit").sum() == 1
-    assert table["objective"]["S6"] < table["cifar100_like"]["S6"] <= table["objective"].max()
+    choices = pd.read_csv(folder / "runs" / "selection" / "choices.csv", index_col="chosen_on")
+    best = choices["score"]["cifar100_like"]
+    assert table["objective"]["S6"] < table["cifar100_like"]["S6"] <= best + 1e-12
 
 
 def test_the_tables_on_pools_and_other_images_are_there(folder: Path) -> None:

@@ -117,6 +117,17 @@ def test_every_command_of_the_readme_is_understood(command: list[str]) -> None:
         load(parsed["profile"], parsed.get("overrides", ()), root=ROOT)
 
 
+def readme_profiles() -> list[str]:
+    blocks = (ROOT / "README.md").read_text().split("```yaml\n")[1:]
+    return [block.partition("```")[0] for block in blocks]
+
+
+@pytest.mark.parametrize("text", readme_profiles())
+def test_every_profile_of_the_readme_is_valid(text: str, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(text)
+    assert load(str(tmp_path / "my.yaml"), root=ROOT)[0].profile == "my"
+
+
 def test_the_readme_has_no_gap_left_to_fill() -> None:
     assert "@" not in (ROOT / "README.md").read_text()
 
