@@ -122,7 +122,7 @@ def maximise(
     resamples : mapping of str to Resamples, optional
         On each proxy, drawn with different seeds; for ``lower_limit``.
     restarts, seed : int
-        Of the search; ``lower_limit`` makes a tenth of the restarts, for it looks at every resampled
+        Of the search; ``lower_limit`` makes at most 50 restarts, for it looks at every resampled
         matrix at every swap.
     proof_seconds : float
         Time limit of the upper bound.
@@ -145,7 +145,7 @@ def maximise(
         chosen = select_robust(stack, k, restarts=restarts, **options)
         return _found(chosen, certify_worst(stack, chosen, time_limit=proof_seconds))
     stack, reach = _estimate_and_resamples(matrices, weights, resamples)
-    options |= {"objective": lower_limit(reach), "restarts": max(restarts // 10, 1)}
+    options |= {"objective": lower_limit(reach), "restarts": min(restarts, 50)}
     chosen = select_robust(stack, k, **options)
     return _found(chosen, certify_lower_limit(stack, chosen, reach, time_limit=proof_seconds))
 
