@@ -10,11 +10,19 @@ long search    `long_search.search_longer`, 10 s
 certificate    `search.certify`
 HiGHS, CP-SAT, SCIP
                the usual linearisation with y_ij = x_i x_j: y_ij <= x_i, y_ij <= x_j,
-               y_ij >= x_i + x_j - 1, and sum_j y_ij = (k - 1) x_i, which makes it far tighter
+               y_ij >= x_i + x_j - 1, and sum_j y_ij = (k - 1) x_i, which makes it far tighter;
+               left out above 200 rows, where it has 60,000 constraints and more
 
-CP-SAT and SCIP take part where they are installed: pip install ortools pyscipopt.
+CP-SAT and SCIP take part where they are installed, best in an environment of their own:
 
-    python benchmarks/search.py --seconds 60
+    python -m venv .venv-search
+    .venv-search/bin/pip install numpy scipy pandas threadpoolctl ortools pyscipopt
+    PYTHONPATH=. OMP_NUM_THREADS=2 .venv-search/bin/python benchmarks/search.py
+    python benchmarks/search.py --table            # what was measured, as Markdown
+
+All of it takes some half an hour: at most 7 minutes a matrix, of which HiGHS, CP-SAT, SCIP and the
+certificate take up to 60 s each. It can be done in parts, e.g. ``--only CKA --methods HiGHS``; each
+result replaces that of the same matrix and method in the file (``--out``).
 """
 
 from __future__ import annotations
@@ -22,9 +30,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,8 +47,23 @@ from realign_utils.search import certify, select
 from realign_utils.swaps import mean_over_pairs
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "params" / "published"
-Result = tuple[float, float, float]
-"""Value reached, bound proved (infinite if none), seconds until the value was met."""
+
+
+class Result(NamedTuple):
+    """What a method came to.
+
+    Value reached, bound proved (infinite if none), seconds until the value was met, and seconds in
+    all where those of the call are more (it then timed itself several times).
+    """
+
+    value: float
+    bound: float = np.inf
+    met: float = np.nan
+    seconds: float = np.nan
+
+
+LARGEST = 200
+"""Rows of a matrix up to which it is linearised."""
 
 
 def cka_like(n: int, seed: int, low: float, high: float) -> np.ndarray:
@@ -90,7 +115,7 @@ def plain_loop(matrix: np.ndarray, k: int, restarts: int) -> Result:
         value = mean_over_pairs(matrix, np.array([sorted(inside)]))[0]
         if value > best + 1e-12:
             best, met = value, time.perf_counter() - started
-    return best, np.inf, met
+    return Result(best, met=met)
 
 
 def annealing(matrix: np.ndarray, k: int, moves: int) -> Result:
@@ -115,7 +140,7 @@ def annealing(matrix: np.ndarray, k: int, moves: int) -> Result:
                 value += gain
                 if value > best + 1e-9:
                     best, met = value, time.perf_counter() - started
-    return best * 2 / (k * (k - 1)), np.inf, met
+    return Result(best * 2 / (k * (k - 1)), met=met)
 
 
 def linearised(matrix: np.ndarray, k: int) -> tuple[np.ndarray, LinearConstraint]:
@@ -166,7 +191,7 @@ def highs(matrix: np.ndarray, k: int, seconds: float) -> Result:
     )
     value = -found.fun if found.fun is not None else -np.inf
     bound = -found.mip_dual_bound if found.mip_dual_bound is not None else np.inf
-    return value, bound, np.nan
+    return Result(value, bound)
 
 
 def cp_sat(matrix: np.ndarray, k: int, seconds: float) -> Result:
@@ -192,7 +217,7 @@ def cp_sat(matrix: np.ndarray, k: int, seconds: float) -> Result:
     unit = 2 / (scale * k * (k - 1))
     chosen = np.array([[i for i in range(n) if known and solver.value(x[i])]])
     value = mean_over_pairs(matrix, chosen)[0] if known else -np.inf
-    return value, solver.best_objective_bound * unit, np.nan
+    return Result(value, solver.best_objective_bound * unit)
 
 
 def scip(matrix: np.ndarray, k: int, seconds: float) -> Result:
@@ -214,64 +239,147 @@ def scip(matrix: np.ndarray, k: int, seconds: float) -> Result:
     model.setObjective(quicksum(c * v[i] for i, c in enumerate(costs)), "maximize")
     model.optimize()
     value = model.getObjVal() if model.getNSols() else -np.inf
-    return value, model.getDualbound(), np.nan
+    return Result(value, model.getDualbound())
 
 
 def stages(matrix: np.ndarray, k: int, restarts: int) -> Result:
-    """The three stages; the value counts as met at the end."""
+    """The three stages; the value is met by the fewest restarts, of 1, 2, 4, ..., that reach it."""
     started = time.perf_counter()
-    return select(matrix, k, restarts=restarts).score, np.inf, time.perf_counter() - started
+    value = select(matrix, k, restarts=restarts).score
+    seconds = time.perf_counter() - started
+    fewer = [2**power for power in range(restarts.bit_length())]
+    for number in [*fewer, restarts]:
+        started = time.perf_counter()
+        reached = select(matrix, k, restarts=number).score
+        if reached >= value - 1e-12:
+            break
+    return Result(value, met=time.perf_counter() - started, seconds=seconds)
+
+
+def longer(matrix: np.ndarray, k: int, seconds: float) -> Result:
+    """The long search; the value is met by the shortest limit, of 1/16, 1/8, ..., that reaches it."""
+    value = search_longer(matrix, k, time_limit=seconds)[1]
+    for limit in (seconds / 2**power for power in (4, 3, 2, 1, 0)):
+        started = time.perf_counter()
+        if search_longer(matrix, k, time_limit=limit)[1] >= value - 1e-12:
+            break
+    return Result(value, met=time.perf_counter() - started, seconds=seconds)
 
 
 def certificate(matrix: np.ndarray, k: int, seconds: float) -> Result:
     """Selection and proof."""
     proof = certify(matrix, select(matrix, k), time_limit=seconds)
-    return proof.score, proof.upper_bound, np.nan
+    return Result(proof.score, proof.upper_bound)
 
 
-def methods(options: argparse.Namespace) -> dict[str, Callable[[np.ndarray, int], Result]]:
+@dataclass(frozen=True)
+class Method:
+    """A rival: how it is called, how it runs, and how many restarts it makes."""
+
+    name: str
+    run: Callable[[np.ndarray, int], Result]
+    restarts: float = np.nan
+    largest: float = np.inf
+
+
+def methods(options: argparse.Namespace) -> list[Method]:
     """All that can be run here."""
-    limit = options.seconds
-    found = {
-        f"three stages, {options.restarts} restarts": lambda m, k: stages(m, k, options.restarts),
-        f"plain loop, {options.loops} restarts": lambda m, k: plain_loop(m, k, options.loops),
-        f"annealing, {options.moves:.0e} moves": lambda m, k: annealing(m, k, options.moves),
-        "long search, 10 s": lambda m, k: (*search_longer(m, k, time_limit=10)[1:], np.inf, np.nan),
-        "certificate": lambda m, k: certificate(m, k, limit),
-        "HiGHS": lambda m, k: highs(m, k, limit),
-    }
+    limit, many, few = options.seconds, options.restarts, options.loops
+    found = [
+        Method(f"three stages, {many} restarts", lambda m, k: stages(m, k, many), many),
+        Method(f"plain loop, {few} restarts", lambda m, k: plain_loop(m, k, few), few),
+        Method(
+            f"annealing, {options.moves:.0e} moves", lambda m, k: annealing(m, k, options.moves)
+        ),
+        Method("long search, 10 s", lambda m, k: longer(m, k, 10)),
+        Method("certificate", lambda m, k: certificate(m, k, limit)),
+        Method("HiGHS", lambda m, k: highs(m, k, limit), largest=LARGEST),
+    ]
     if find_spec("ortools"):
-        found["CP-SAT"] = lambda m, k: cp_sat(m, k, limit)
+        found.append(Method("CP-SAT", lambda m, k: cp_sat(m, k, limit), largest=LARGEST))
     if find_spec("pyscipopt"):
-        found["SCIP"] = lambda m, k: scip(m, k, limit)
-    return found
+        found.append(Method("SCIP", lambda m, k: scip(m, k, limit), largest=LARGEST))
+    return [one for one in found if options.methods.lower() in one.name.lower()]
+
+
+def measure(method: Method, matrix: np.ndarray, k: int) -> dict[str, float]:
+    """One row of the table."""
+    started = time.perf_counter()
+    result = method.run(matrix, k)
+    taken = time.perf_counter() - started
+    seconds = result.seconds if np.isfinite(result.seconds) else taken
+    row = {"value": result.value, "bound": result.bound, "met at s": result.met}
+    return row | {"seconds": seconds, "restarts/s": method.restarts / seconds}
+
+
+def compared(results: pd.DataFrame) -> pd.DataFrame:
+    """Add how far each value is short of the best known, and each bound above it, in per cent."""
+    table = results.copy()
+    best = table.groupby("matrix")["value"].transform("max")
+    table.insert(4, "short %", 100 * (1 - table["value"] / best))
+    table.insert(6, "gap %", 100 * (table["bound"] / best - 1))
+    table.loc[table["value"] < best * (1 - 1e-6), "met at s"] = np.nan
+    return table
+
+
+def as_markdown(results: pd.DataFrame) -> str:
+    """All results as a table for the README."""
+    table = compared(results)
+    lines = [
+        "| matrix, k | method | value | short % | bound | gap % | met at s | seconds | restarts/s |"
+    ]
+    lines.append("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    for row in table.to_dict("records"):
+        cells = [f"{row['value']:.6g}", f"{row['short %']:z.3f}", f"{row['bound']:.6g}"]
+        cells += [f"{row['gap %']:z.3f}", f"{row['met at s']:.2f}", f"{row['seconds']:.1f}"]
+        cells.append(f"{row['restarts/s']:.0f}")
+        cells = ["–" if cell in ("nan", "inf", "-inf") else cell for cell in cells]
+        lines.append(f"| {row['matrix']}, {row['k']} | {row['method']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def keep(path: Path, row: dict[str, object]) -> pd.DataFrame:
+    """Put a result into the file, in the place of an earlier one of the same matrix and method."""
+    rows = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(row))
+    same = (rows["matrix"] == row["matrix"]) & (rows["method"] == row["method"])
+    rows = pd.DataFrame([*rows[~same].to_dict("records"), row])
+    rows = rows.sort_values("matrix", kind="stable", key=lambda names: names.map(_order))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(path, index=False)
+    return rows
+
+
+def _order(name: str) -> int:
+    return [matrix for matrix, _, _ in instances()].index(name)
 
 
 def main() -> None:
-    """Measure and print a table for each matrix."""
+    """Measure, print a table for each matrix, and keep the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60, help="limit of the exact methods")
     parser.add_argument("--restarts", type=int, default=2000, help="of the three stages")
     parser.add_argument("--loops", type=int, default=20, help="restarts of the plain loop")
     parser.add_argument("--moves", type=int, default=2_000_000, help="of the annealing")
     parser.add_argument("--only", default="", help="matrices whose name contains this")
+    parser.add_argument("--methods", default="", help="methods whose name contains this")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/search.csv"))
+    parser.add_argument("--table", action="store_true", help="print what was measured before")
     options = parser.parse_args()
+    if options.table:
+        print(as_markdown(pd.read_csv(options.out)))
+        return
     for name, matrix, k in instances():
         if options.only not in name:
             continue
         np.fill_diagonal(matrix, 0.0)
         print(f"\n{name}, k = {k}", flush=True)
-        rows = []
-        for method, run in methods(options).items():
-            started = time.perf_counter()
-            value, bound, met = run(matrix, k)
-            rows.append((method, value, bound, met, time.perf_counter() - started))
-        table = pd.DataFrame(rows, columns=["method", "value", "bound", "met at s", "seconds"])
-        best = table["value"].max()
-        table.insert(2, "short %", (100 * (1 - table["value"] / best)).round(6))
-        table.insert(4, "gap %", (100 * (table["bound"] / best - 1)).round(6))
-        table.loc[table["value"] < best * (1 - 1e-6), "met at s"] = np.nan
-        print(table.to_string(index=False, float_format=lambda number: f"{number:.6g}"), flush=True)
+        for method in methods(options):
+            if len(matrix) <= method.largest:
+                row = {"matrix": name, "k": k, "method": method.name, **measure(method, matrix, k)}
+                results = keep(options.out, row)
+                print(f"  {method.name}: {row['seconds']:.1f} s", flush=True)
+        table = compared(results[results["matrix"] == name]).drop(columns=["matrix", "k"])
+        print(table.to_string(index=False, float_format=lambda x: f"{x:.6g}"), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import pandas as pd
 from IPython.display import Image
 
 from realign_utils import figures as draw
+from realign_utils import selection_figures
 from realign_utils.embedding import embed
 from realign_utils.figure_style import mark_models
 from realign_utils.matrices import read_matrix
@@ -251,6 +252,37 @@ Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
 # A proxy whose marks stand one above the other, wherever that is, ranks the submissions as the evaluation does.
+#
+# ## Pools: what is gained by choosing from a part
+#
+# Above, the best set of each pool of candidates on the reference proxy, and the same set on other images, on a grey range: the best
+# sets of random pools of the same size. Below, sets of one mechanism and mixed sets whose mean on the proxy is the same.
+
+# %%
+by_pool, versus = pd.read_csv(Path(runs) / "pools.csv"), pd.read_csv(Path(runs) / "homogeneity.csv")
+judge = [*(name for name in proxies if name != reference_proxy), *sets[len(proxies) :]][-1:]
+ablation = selection_figures.pools(by_pool, versus, [reference_proxy, *judge])
+stem = draw.save(ablation, figures, "pools")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# A dot right of its grey range is a pool that holds more alike models than its size explains. Compare the two columns: a pool that is right
+# of it in the left column only was made for the proxy. Below, the blue mark right of the red one speaks for homogeneity.
+#
+# ## Firmness: other images, other proxies
+#
+# Above, each model's share of the best sets that other images would have given. Below, what each way of choosing costs on each
+# set of images.
+
+# %%
+shares = pd.read_csv(Path(runs) / "selection" / "membership.csv")
+picture = selection_figures.firmness(shares, pd.read_csv(Path(runs) / "regret.csv"))
+stem = draw.save(picture, figures, "firmness")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# A step from 1 down to 0 at the dashed line, which stands at the size of the set, is a set that the images settle. A slope is a set of which
+# a part might as well be others.
 #
 # ## The paper's own matrices
 #

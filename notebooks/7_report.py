@@ -26,6 +26,16 @@ from realign_utils.profiles import enter_project
 from realign_utils.published import quantities, settle
 from realign_utils.report import figure, table
 from realign_utils.results import durations, findings, model_counts, provenance, read_results
+from realign_utils.selection_results import (
+    alternatives_shown,
+    contested,
+    firm_sentence,
+    homogeneity_shown,
+    pools_sentence,
+    pools_shown,
+    read_selection,
+    regret_shown,
+)
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
@@ -65,6 +75,8 @@ submissions = {  # the sets to submit
         "title": "imagenette_like-optimized (any architecture)",
         "pool": "full",
         "proxies": {"imagenette_like": 1.0},
+        "objective": "mean",
+        "constraints": None,
         "models": None,
         "portal": None,
         "published_set": False,
@@ -74,6 +86,8 @@ submissions = {  # the sets to submit
         "title": "All-ViT (listed by hand)",
         "pool": None,
         "proxies": None,
+        "objective": "mean",
+        "constraints": None,
         "models": [
             "vit_width64_seed0",
             "vit_width64_seed1",
@@ -92,6 +106,8 @@ submissions = {  # the sets to submit
         "title": "All-attention (both proxies)",
         "pool": "attention",
         "proxies": {"cifar100_like": 0.5, "imagenette_like": 0.5},
+        "objective": "mean",
+        "constraints": None,
         "models": None,
         "portal": None,
         "published_set": False,
@@ -101,6 +117,8 @@ submissions = {  # the sets to submit
         "title": "CNN and light hybrids (cifar100_like-optimized)",
         "pool": "cnn_and_light_hybrids",
         "proxies": {"cifar100_like": 1.0},
+        "objective": "mean",
+        "constraints": None,
         "models": None,
         "portal": None,
         "published_set": False,
@@ -276,15 +294,20 @@ table(
 )
 
 # %% [markdown]
-# How good are the sets as solutions of the search problem? Where the upper bound meets the objective, no set of the pool is better
-# ([@tbl:certificates]); a fixed list was not searched and is left out.
+# How good are the sets as solutions of the search problem? Where the upper bound meets the objective, no set of the candidates is better
+# ([@tbl:certificates]). A fixed list was not searched: its bound is over as many of all models, on the reference proxy, and tells what was
+# left on the table. Each bound comes with a certificate, a file that `realign check-certificate` verifies without solving anything. The
+# bound of a *mean* closes, given time. That of the *worst* proxy and of a *lower limit* is the best of one combination of matrices: a gap may
+# remain that no combination closes, and then "proved" is False of a set that may be the best all the same.
 
 # %%
-searched = results.submissions.dropna(subset=["upper_bound"])
-columns = ["title", "pool", "candidates", "objective", "upper_bound", "proved_optimal"]
+columns = {"pool": "pool", "candidates": "candidates", "maximised": "maximised"}
+columns |= {"objective": "objective", "upper_bound": "upper bound", "proved_optimal": "proved"}
+columns |= {"certificate": "certificate"}
 table(
-    searched[columns].reset_index(),
-    "The mean similarity that each search maximised, and an upper bound on that of every set of its pool.",
+    results.submissions[list(columns)].rename(columns=columns).reset_index(),
+    "What each search maximised and reached, an upper bound on every set of its candidates, whether that proves the set the best, "
+    f"and the certificate, in `{runs}`; the matrix that it is about lies beside it.",
     "tbl:certificates",
     digits=4,
     file=f"{runs}/submissions.csv",
@@ -383,6 +406,147 @@ figure(
 # The mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall. That it flattens does not show
 # that the set is the best one; the upper bound does, where there is one.
 #
+# ### Which pool to choose from
+#
+# The paper chose from pools of its own making and gives no comparison of them. [@tbl:pools] and [@fig:pools] do, for everything, each
+# mechanism, each family that is large enough, few and many parameters (the winning entry of the challenge holds that low capacity
+# makes models agree), and mixtures. A small pool has a lower best whatever it holds; *random* is the average of 20 random pools of the
+# same size.
+
+# %%
+firm = read_selection(runs)
+judge = "evaluation" if "evaluation" in firm.pools else None
+others = [proxy for proxy in proxies if proxy != reference_proxy]
+judge = judge or (others[-1] if others else None)
+table(
+    pools_shown(firm.pools, reference_proxy, judge),
+    f"The best set of {k} models of each pool: chosen on `{reference_proxy}`, with its bound, and judged on "
+    f"`{judge or reference_proxy}`.",
+    "tbl:pools",
+    digits=4,
+    file=f"{runs}/pools.csv",
+)
+
+# %%
+display(Markdown(pools_sentence(firm.pools, reference_proxy, judge)))
+figure(
+    f"{figures}/pools",
+    "The best set of each pool, on the range of those of random pools of its size; below, sets of equal proxy score.",
+    "fig:pools",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %% [markdown]
+# A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
+# that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
+# mixed ones whose proxy score is the same; a positive difference is then in favour.
+
+# %%
+if len(firm.homogeneity):
+    display(
+        table(
+            homogeneity_shown(firm.homogeneity, judge),
+            f"Sets of one mechanism and mixed ones (at most half of any) of equal score on `{reference_proxy}`, judged on `{judge}`: "
+            "averages over the sets drawn.",
+            "tbl:homogeneity",
+            digits=4,
+            file=f"{runs}/homogeneity.csv",
+        )
+    )
+else:
+    display(Markdown("Too few models of one mechanism, or too many: nothing to compare."))
+
+# %% [markdown]
+# The averages are over sets that share models, so they say what is usual among these models, not what would be among others. A mechanism with few
+# models has few sets.
+#
+# ### How firm is the choice
+#
+# The images are a sample. The search was repeated on matrices that other images might have given. In the upper part of
+# [@fig:firmness] a model's share of their best sets is near 1 where the images leave no doubt of its place.
+
+# %%
+if len(firm.membership):
+    display(Markdown(f"Settled (in over 95 % of the best sets): {firm_sentence(firm.membership)}."))
+figure(
+    f"{figures}/firmness",
+    "Above: share of the best sets of resampled images in which each model is. Below: what each way of choosing costs, on each judge's images.",
+    "fig:firmness",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %% [markdown]
+# A step down at the dashed line is a set that the images settle; a slope is one of which a part might as well be others. These are
+# the models on the slope, of the set or not; a model left of it was hardly ever missing, one right of it hardly ever there.
+
+# %%
+if len(contested(firm.membership)):
+    display(
+        table(
+            contested(firm.membership),
+            "Models of contested place: in 5 to 95 % of the best sets; at most ten a submission, those nearest to one half.",
+            "tbl:contested",
+            file=f"{runs}/selection/membership.csv",
+        )
+    )
+
+# %% [markdown]
+# A set whose places are contested has rivals that are as good. The next table counts the sets whose mean is not below the lower end of the best
+# one's 95 % interval, and takes the one that differs most. The two means rise and fall with the same images, so their difference is
+# known better than either: where its interval does not reach zero, the submitted set is better after all.
+
+# %%
+if len(firm.alternatives):
+    display(
+        table(
+            alternatives_shown(firm.alternatives),
+            "Sets as good as the submitted one (itself counted), and the most different of them: models that both have, its score, and the difference.",
+            "tbl:alternatives",
+            digits=4,
+            file=f"{runs}/selection/alternatives.csv",
+        )
+    )
+else:
+    display(Markdown("No submission maximises a mean: there is nothing to count."))
+
+# %% [markdown]
+# The most different ones in full. Where they have few models in common with the submitted set, the search's choice is one of several
+# regions of the registry that see equally alike; where they have nearly all in common, there is one region, with a soft edge.
+
+# %%
+pairs = zip(firm.alternatives["submission"], firm.alternatives["other_models"], strict=True)
+for name, other in pairs:
+    display(Markdown(f"Beside {name}: " + ", ".join(f"`{model}`" for model in other.split()) + "."))
+
+# %% [markdown]
+# What if other images had been chosen by, not other samples of the same? [@tbl:regret] judges the best set of all models by every objective on every set
+# of images. The regret is what the judge's own best set has more; each row is a way of choosing, and its largest number the risk of it.
+
+# %%
+table(
+    regret_shown(firm.regret),
+    "Regret in mean CKA of choosing (rows) when judged on other images (columns).",
+    "tbl:regret",
+    digits=4,
+    file=f"{runs}/regret.csv",
+)
+
+# %% [markdown]
+# A column of zeros is a judge whom every choice satisfies; a row of small numbers a choice that travels. The objectives behind the rows, each with
+# a bound of its own:
+
+# %%
+choices = {"chosen_on": "chosen on", "score": "objective", "upper_bound": "upper bound"}
+choices |= {"proved_optimal": "proved"}
+table(
+    firm.choices[list(choices)].rename(columns=choices),
+    "The best set of all models by every objective. They are different quantities: a lower limit is lower than a mean.",
+    "tbl:choices",
+    digits=4,
+    file=f"{runs}/selection/choices.csv",
+)
+
+# %% [markdown]
 # ## Discussion
 #
 # ### The paper's findings on this run

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,6 +134,36 @@ def certify(
         leaves=tuple(proof.leaves),
         duals=tuple(proof.duals),
     )
+
+
+def with_set(similarity: object, certificate: Certificate, indices: Sequence[int]) -> Certificate:
+    """The same proof beside another set of the same size: its bound holds for every set.
+
+    Parameters
+    ----------
+    similarity : array-like or tensor of shape (n, n)
+        The certificate's matrix.
+    certificate : Certificate
+    indices : sequence of int, length k
+        A set of the candidates within the limits, e.g. the certificate's `best`.
+
+    Returns
+    -------
+    Certificate
+        With the score of that set.
+
+    Raises
+    ------
+    UserError
+        If it is no such set.
+    """
+    rows = tuple(sorted(int(row) for row in indices))
+    matrix, pool = candidate_matrix(similarity, len(rows), certificate.candidates)
+    if len(rows) != len(certificate.indices):
+        raise UserError(f"a set of {len(rows)}, but the proof is for {len(certificate.indices)}")
+    places = _places(rows, pool, loads_of(certificate.limits, pool, len(similarity)))
+    score = float(mean_over_pairs(matrix, places[None])[0])
+    return replace(certificate, indices=rows, score=score)
 
 
 def check_certificate(similarity: object, certificate: Certificate) -> None:

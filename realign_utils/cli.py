@@ -108,9 +108,21 @@ def parameters() -> None:
 @commands.command()
 @click.argument("matrix", type=click.Path(path_type=Path))
 @click.option("-k", required=True, type=int, help="Size of the set.")
+@click.option("--include", metavar="NAME", multiple=True, help="An item that is in it in any case.")
+@click.option("--exclude", metavar="NAME", multiple=True, help="An item that is not in it.")
+@click.option(
+    "--pool", type=click.Path(path_type=Path), help="File of the names to choose from, one a line."
+)
 @click.option("--restarts", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--certify", "prove", is_flag=True, help="Bound the best possible set.")
+@click.option(
+    "--save-certificate",
+    "proof",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Certify, and keep the proof for check-certificate.",
+)
 @click.option(
     "--time-limit",
     default=60.0,
@@ -119,30 +131,36 @@ def parameters() -> None:
     help="Seconds for --certify.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Stem of the CSV and JSON.")
-def select(
-    matrix: Path, k: int, restarts: int, seed: int, prove: bool, time_limit: float, out: Path | None
-) -> None:
+def select(matrix: Path, proof: Path | None, out: Path | None, **options: Any) -> None:
     """Choose the k most similar items of a labelled similarity MATRIX (a square CSV)."""
-    from realign_utils import search
+    from realign_utils.certificate_files import save_certificate
     from realign_utils.matrices import read_matrix
+    from realign_utils.select_command import choose_items
 
     names, similarity = read_matrix(matrix)
     if names == tuple(str(row) for row in range(1, len(names) + 1)):
         click.echo("no labels found: items are named by their rows, counted from 1", err=True)
-    selection = search.select(similarity, k, restarts=restarts, seed=seed)
-    chosen = [names[i] for i in selection.indices]
-    result = {"matrix": str(matrix), "k": k, "restarts": restarts, "seed": seed}
-    result |= {"mean_similarity": selection.score, "models": chosen}
-    if prove:
-        show = partial(click.echo, err=True)
-        certificate = search.certify(similarity, selection, time_limit=time_limit, show=show)
-        if certificate.best != selection.indices:  # the proof met a better set than the search
-            result["models"] = [names[i] for i in certificate.best]
-            result["mean_similarity"] = search.mean_similarity(similarity, certificate.best)
-        result["upper_bound"] = certificate.upper_bound
-        result["gap"] = certificate.gap
-        result["optimal"] = certificate.optimal
-    _write_selection(out or Path(f"{matrix.stem}_k{k}"), result)
+    options["prove"] = options["prove"] or proof is not None
+    result, certificate = choose_items(
+        names, similarity, show=partial(click.echo, err=True), **options
+    )
+    if proof and certificate:
+        click.echo(f"written: {save_certificate(proof, certificate)}")
+    stem = out or Path(f"{matrix.stem}_k{options['k']}")
+    _write_selection(stem, {"matrix": str(matrix), **result})
+
+
+@commands.command("check-certificate")
+@click.argument("certificate", type=click.Path(path_type=Path))
+@click.argument("matrix", type=click.Path(path_type=Path))
+def check_certificate(certificate: Path, matrix: Path) -> None:
+    """Check a saved CERTIFICATE against its MATRIX (a square CSV), without solving anything."""
+    from realign_utils.certificate_files import load_certificate
+    from realign_utils.matrices import read_matrix
+    from realign_utils.select_command import what_is_proved
+
+    for line in what_is_proved(load_certificate(certificate), *read_matrix(matrix)):
+        click.echo(line)
 
 
 @commands.command()

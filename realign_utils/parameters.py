@@ -94,6 +94,33 @@ SOURCES: dict[str, type[BaseModel]] = {
 ImageSource = Annotated[Patches | Cifar100 | Imagenette | ImageFolder, Field(discriminator="kind")]
 
 
+class Count(_Section):
+    """How many models of a kind a set may hold."""
+
+    at_least: int | None = Field(None, ge=0, description="not fewer; null: no such limit")
+    at_most: int | None = Field(None, ge=0, description="not more; null: no such limit")
+
+
+class Capacity(_Section):
+    """How many parameters the models of a set may have in all, in millions."""
+
+    at_least: float | None = Field(None, ge=0, description="not fewer; null: no such limit")
+    at_most: float | None = Field(None, ge=0, description="not more; null: no such limit")
+
+
+class Constraints(_Section):
+    """What a searched set must keep besides its pool."""
+
+    include: list[str] | None = Field(None, description="models that are in it in any case")
+    exclude: list[str] | None = Field(None, description="models that are not in it")
+    counts: dict[str, Count] | None = Field(
+        None, description="at_least, at_most so many of a kind; its key is a query on the registry"
+    )
+    params_m: Capacity | None = Field(
+        None, description="at_least, at_most so many million parameters of all its models together"
+    )
+
+
 class Submission(_Section):
     """A set of k models: found by the search in a pool, or a fixed list."""
 
@@ -101,6 +128,14 @@ class Submission(_Section):
     pool: str | None = Field(None, description="name of a pool; the search chooses k models of it")
     proxies: dict[str, float] | None = Field(
         None, description="weight of each proxy in the similarity that the search maximises"
+    )
+    objective: Literal["mean", "worst", "lower_limit"] = Field(
+        "mean",
+        description="what the search maximises: the weighted mean of the proxies, the worst proxy, "
+        "or the lower confidence limit of the weighted mean",
+    )
+    constraints: Constraints | None = Field(
+        None, description="models fixed in or out, limits on families, mechanisms and capacity"
     )
     models: list[str] | None = Field(None, description="a fixed list instead of pool and proxies")
     portal: str | None = Field(
@@ -193,6 +228,9 @@ class Parameters(_Section):
     )
     highlight: str = Field(description="the submission of Figures 2, 5, 6 and 7")
     contrast: str = Field(description="the submission beside it in Figure 3")
+    resamples: int = Field(
+        200, ge=20, description="random halves of the images that tell how firm a choice is"
+    )
     proof_seconds: int = Field(60, ge=1, description="time limit of the upper bound of each search")
     runs: str = Field(description="folder of the results; not given: runs/<profile>")
     figures: str = Field(description="folder of the figures; not given: figures/<profile>")
@@ -209,6 +247,7 @@ def image_sources(parameters: Parameters) -> dict[str, BaseModel]:
 def documentation() -> str:
     """The schema as a table in Markdown: key, type, default, meaning; a section for each part."""
     sections = {"A profile": Parameters, "A submission": Submission, "The zoo": Zoo}
+    sections |= {"Constraints": Constraints, "Counts": Count, "Capacity": Capacity}
     sections |= {f"Images of kind {kind}": section for kind, section in SOURCES.items()}
     return "\n".join(_section_table(title, section) for title, section in sections.items())
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from realign_utils.constraints import conflicts
 from realign_utils.errors import UserError, unknown
 from realign_utils.parameters import (
     FILE_NAME,
@@ -289,8 +290,11 @@ def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
             except UserError as error:
                 yield f"{group}.{name}: {error}"
     for name, submission in parameters.submissions.items():
-        for fault in _submission_faults(parameters, submission, registry.index, sizes):
-            yield f"submissions.{name}: {fault}"
+        faults = list(_submission_faults(parameters, submission, registry.index, sizes))
+        if submission.pool and submission.constraints and not faults:
+            asked, pool = submission.constraints.model_dump(), parameters.pools[submission.pool]
+            faults = conflicts(asked, choose(registry, pool), parameters.k, registry)
+        yield from (f"submissions.{name}: {fault}" for fault in faults)
 
 
 def _missing_places(parameters: Parameters, root: Path) -> Iterable[str]:
@@ -327,6 +331,8 @@ def _submission_faults(
             yield "models: a model is named twice"
         if len(submission.models) < 2:
             yield "models: a set has at least two"
+        if submission.objective != "mean" or submission.constraints:
+            yield "objective and constraints are of the search; a fixed list has none"
         return
     if not submission.pool or not submission.proxies:
         yield "give either models, or pool and proxies"
@@ -345,3 +351,7 @@ def _submission_faults(
             yield f"proxies.{proxy}: a weight is not negative, not {weight}"
     if not sum(submission.proxies.values()) > 0:
         yield "proxies: the weights sum to zero"
+    if submission.objective == "worst" and len(submission.proxies) < 2:
+        yield "objective: worst needs two proxies or more"
+    if submission.objective == "worst" and len({*submission.proxies.values()}) > 1:
+        yield "objective: worst weighs all proxies alike; give them equal weights"

@@ -3,20 +3,27 @@
 `search.select` maximises one matrix, a weighted combination of proxies included. Here the set's
 means on several matrices are first reduced to one number, the worst of them or a lower confidence
 limit, and that is maximised by the same stages: best-improvement swaps from many starts.
+How far from the best a set may be is told by `robust_bounds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linprog
 
-from realign_utils.certificate import Certificate, certify
 from realign_utils.errors import UserError
+from realign_utils.limits import Limit, Loads, loads_of, require_feasible
 from realign_utils.search import select
-from realign_utils.swaps import IMPROVEMENT, candidate_matrix, mean_over_pairs
+from realign_utils.swaps import (
+    IMPROVEMENT,
+    NO_LIMITS,
+    candidate_matrix,
+    improve_by_swaps,
+    mean_over_pairs,
+    preference,
+)
 
 Objective = Callable[[np.ndarray], np.ndarray]
 """Reduces the means on p matrices, (p, ...), to what is maximised, (...)."""
@@ -34,14 +41,23 @@ class RobustSelection:
         The objective.
     means : tuple of float, length p
         Mean similarity over pairs on each matrix.
+    restarts : int
+        Random sets that were tried.
+    hits : int
+        How many of them ended at `score`.
     candidates : tuple of int
         The pool that was searched, ascending.
+    limits : tuple of Limit
+        Kept by `indices`.
     """
 
     indices: tuple[int, ...]
     score: float
     means: tuple[float, ...]
+    restarts: int
+    hits: int
     candidates: tuple[int, ...]
+    limits: tuple[Limit, ...] = field(default=(), repr=False)
 
 
 def worst(means: np.ndarray) -> np.ndarray:
@@ -74,6 +90,7 @@ def select_robust(
     restarts: int = 50,
     seed: int = 0,
     candidates: Sequence[int] | None = None,
+    limits: Sequence[Limit] = (),
 ) -> RobustSelection:
     """Search for the k models for which an objective over several matrices is highest.
 
@@ -87,82 +104,41 @@ def select_robust(
         Random sets from which the swaps start besides the best of each matrix (of the first 10).
     seed : int
     candidates : sequence of int, optional
+    limits : sequence of Limit
+        What the set must keep besides (`realign_utils.limits`).
 
     Returns
     -------
     RobustSelection
         No single swap improves it.
+
+    Raises
+    ------
+    UserError
+        As `search.select`.
     """
     stack, pool = _stack(matrices, k, candidates)
-    rng = np.random.default_rng(seed)
-    starts = [select(matrix, k, restarts=20, seed=seed).indices for matrix in stack[:10]]
-    starts.append(select(stack.mean(axis=0), k, restarts=20, seed=seed).indices)
-    starts += [rng.permutation(len(pool))[:k] for _ in range(restarts)]
-    ends = [_swap(stack, np.sort(rows), objective) for rows in starts]
-    scores = [float(objective(_means(stack, rows))) for rows in ends]
-    best = ends[int(np.argmax(scores))]
+    loads = loads_of(limits, pool, len(matrices[0])) if limits else NO_LIMITS
+    feasible = [require_feasible(limits, k, pool, len(matrices[0]))] if limits else []
+    whole = [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
+    options = {"restarts": 20, "seed": seed, "candidates": pool.tolist(), "limits": limits}
+    likely = [select(matrix, k, **options).indices for matrix in whole[:10]]
+    likely.append(select(np.mean(whole, axis=0), k, **options).indices)
+    first = [*feasible, *(np.searchsorted(pool, rows) for rows in likely)]
+    starts = [*first, *random_sets(len(pool), k, loads, restarts, seed)]
+    ends = [_swap(stack, np.sort(rows), objective, loads) for rows in starts]
+    scores = np.array([float(objective(means_of(stack, rows))) for rows in ends])
+    level = np.flatnonzero(scores >= scores.max() - IMPROVEMENT * np.abs(stack).max())
+    best = ends[level[0]]
     return RobustSelection(
         indices=tuple(pool[best].tolist()),
-        score=max(scores),
-        means=tuple(_means(stack, best).tolist()),
+        score=float(scores[level[0]]),
+        means=tuple(means_of(stack, best).tolist()),
+        restarts=restarts,
+        hits=int((level >= len(first)).sum()),
         candidates=tuple(pool.tolist()),
+        limits=tuple(limits),
     )
-
-
-def certify_worst(
-    matrices: Sequence[object], selection: RobustSelection, *, time_limit: float = 60
-) -> tuple[float, np.ndarray, Certificate]:
-    """Bound the best possible worst mean.
-
-    The worst of several means is at most any weighted mean of them, so that an upper bound for a
-    weighted combination of the matrices is one for the worst. The weights are those for which the
-    best combination known is lowest. A gap may remain that no weights close.
-
-    Parameters
-    ----------
-    matrices : sequence of p array-likes or tensors of shape (n, n)
-    selection : RobustSelection
-        For `worst`.
-    time_limit : float
-        Seconds for the certificate.
-
-    Returns
-    -------
-    upper_bound : float
-        No k-set of the candidates has a higher worst mean.
-    weights : ndarray of shape (p,)
-    certificate : Certificate
-        Of the best set for the weighted combination.
-    """
-    k = len(selection.indices)
-    stack, pool = _stack(matrices, k, selection.candidates)
-    known = [np.array(selection.means)]
-    for _ in range(100):
-        weights, level = _hardest_weights(np.array(known))
-        combined = np.tensordot(weights, stack, 1)
-        best = select(combined, k, restarts=100)
-        if best.score <= level + 1e-7 * np.abs(stack).max():
-            break
-        known.append(_means(stack, np.array(best.indices)))
-    whole = np.tensordot(weights, np.array([np.asarray(matrix) for matrix in matrices]), 1)
-    rows = select(whole, k, restarts=100, candidates=pool.tolist())
-    certificate = certify(whole, rows, time_limit=time_limit)
-    return certificate.upper_bound, weights, certificate
-
-
-def _hardest_weights(known: np.ndarray) -> tuple[np.ndarray, float]:
-    """The weights, of sum 1, for which the best of the known sets, (s, p), scores lowest."""
-    s, p = known.shape
-    found = linprog(
-        np.append(np.zeros(p), 1.0),
-        A_ub=np.column_stack([known, -np.ones(s)]),
-        b_ub=np.zeros(s),
-        A_eq=[[1.0] * p + [0.0]],
-        b_eq=[1.0],
-        bounds=[(0, 1)] * p + [(None, None)],
-    )
-    weights = np.maximum(found.x[:p], 0.0)
-    return weights / weights.sum(), float(found.x[p])
 
 
 def _stack(
@@ -176,11 +152,46 @@ def _stack(
     return np.array([matrix for matrix, _ in prepared]), prepared[0][1]
 
 
-def _means(stack: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def random_sets(n: int, k: int, loads: Loads, number: int, seed: int) -> np.ndarray:
+    """Random k-sets of n rows that keep limits.
+
+    Where there are limits, swaps on a random matrix lead each set to where it keeps them; sets that
+    do not come so far are left out.
+
+    Parameters
+    ----------
+    n, k : int
+    loads : Loads
+        On the n rows.
+    number : int
+        Sets to draw.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int, shape (number or fewer, k)
+    """
+    rng = np.random.default_rng(seed)
+    sets = rng.random((number, n)).argsort(axis=1)[:, :k]
+    if not len(loads.most):
+        return sets
+    moved = []
+    for rows in sets:
+        noise = rng.random((n, n))
+        moved.append(improve_by_swaps(noise + noise.T, rows[None], loads)[0])
+    kept = [rows for rows in moved if loads.excess(rows[None])[0] == 0]
+    return np.array(kept, dtype=int).reshape(-1, k)
+
+
+def means_of(stack: np.ndarray, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Mean similarity over the pairs of a set on each of p matrices, (p, n, n) -> (p,)."""
+    rows = np.asarray(rows)
     return np.array([mean_over_pairs(matrix, rows[None])[0] for matrix in stack])
 
 
-def _swap(stack: np.ndarray, rows: np.ndarray, objective: Objective) -> np.ndarray:
+def _swap(
+    stack: np.ndarray, rows: np.ndarray, objective: Objective, loads: Loads = NO_LIMITS
+) -> np.ndarray:
     """Make the swap that raises the objective most until none does; the first of equal swaps."""
     k = len(rows)
     others = np.setdiff1d(np.arange(stack.shape[1]), rows)
@@ -190,8 +201,10 @@ def _swap(stack: np.ndarray, rows: np.ndarray, objective: Objective) -> np.ndarr
         change = support[:, None, others] - support[:, rows, None] - stack[:, rows][:, :, others]
         sums = support[:, rows].sum(axis=1)[:, None, None] + 2 * change
         values = objective(sums / (k * (k - 1)))
+        if len(loads.most):
+            values = values + preference(rows[None], loads, 1.0)[0][:, others]
         best = np.unravel_index(values.argmax(), values.shape)
-        if values[best] <= objective(_means(stack, rows)) + threshold:
+        if not values[best] > objective(means_of(stack, rows)) + threshold:
             break
         rows = np.sort(np.append(np.delete(rows, best[0]), others[best[1]]))
         others = np.setdiff1d(np.arange(stack.shape[1]), rows)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from realign_utils.calibrate import mean_similarity
-from realign_utils.certificate import Certificate
+from realign_utils.certificate_files import save_certificate
+from realign_utils.constraints import limits_of
 from realign_utils.errors import UserError
+from realign_utils.matrices import write_matrix
+from realign_utils.objectives import Found, judge_list, maximise
 from realign_utils.registry import choose
-from realign_utils.search import Selection, certify, select
+from realign_utils.search import Selection
+from realign_utils.uncertainty import Resamples
 
 
 @dataclass(frozen=True)
@@ -27,21 +33,19 @@ class Chosen:
     missing : tuple of str
         Models of the fixed list, or of the pool, that have no features in this run.
     candidates : int
-        Models that the search could choose from; for a fixed list its length.
-    objective : numpy.ndarray, shape (m, m)
-        The similarity that was maximised; for a fixed list that of the reference proxy.
-    selection : Selection or None
-        The search's result; None for a fixed list.
-    certificate : Certificate or None
-        What is proved of the set; None for a fixed list.
+        Models that the bound is over: the pool's; for a fixed list all.
+    found : Found
+        What was maximised and what is proved of it. For a fixed list: its mean on the reference
+        proxy, and the bound on that of as many models of the whole registry.
+    searched : bool
+        False for a fixed list.
     """
 
     models: tuple[str, ...]
     missing: tuple[str, ...]
     candidates: int
-    objective: np.ndarray
-    selection: Selection | None = None
-    certificate: Certificate | None = None
+    found: Found
+    searched: bool = True
 
 
 def members(registry: pd.DataFrame, which: str | list[str], models: Sequence[str]) -> list[int]:
@@ -66,27 +70,6 @@ def members(registry: pd.DataFrame, which: str | list[str], models: Sequence[str
     return [place[name] for name in choose(registry, which).index if name in place]
 
 
-def combined_similarity(
-    matrices: Mapping[str, np.ndarray], weights: Mapping[str, float]
-) -> np.ndarray:
-    """Weighted mean of similarity matrices: one proxy, or several combined.
-
-    Parameters
-    ----------
-    matrices : mapping of str to numpy.ndarray, each of shape (m, m)
-        A similarity matrix for each proxy.
-    weights : mapping of str to float
-        Not negative; their sum need not be 1.
-
-    Returns
-    -------
-    numpy.ndarray, shape (m, m)
-        float64.
-    """
-    total = sum(weights.values())
-    return sum(weight / total * matrices[proxy] for proxy, weight in weights.items())
-
-
 def choose_models(
     submission: Mapping[str, Any],
     matrices: Mapping[str, np.ndarray],
@@ -99,16 +82,17 @@ def choose_models(
     pools: Mapping[str, str | list[str]],
     reference_proxy: str,
     proof_seconds: float = 60,
+    resamples: Mapping[str, Resamples] | None = None,
 ) -> Chosen:
-    """Fill one submission: search its pool on its proxies, or take its fixed list.
+    """Fill one submission: search its pool for its objective, or take its fixed list.
 
-    Where the proof meets a better set than the search did, that set is taken. Where fewer than
-    `k` models of a pool have features, the search takes what there is.
+    Where fewer than `k` models of a pool have features, the search takes what there is.
 
     Parameters
     ----------
     submission : mapping
-        ``pool`` and ``proxies``, or ``models`` (see `parameters.Submission`).
+        ``pool``, ``proxies``, ``objective`` and ``constraints``, or ``models`` (see
+        `parameters.Submission`).
     matrices : mapping of str to numpy.ndarray, each of shape (m, m)
         Similarity of the models on each proxy.
     models : sequence of str, length m
@@ -123,6 +107,8 @@ def choose_models(
         The proxy by which a fixed list is ordered.
     proof_seconds : float
         Time limit of the upper bound.
+    resamples : mapping of str to Resamples, optional
+        On each proxy; only the objective ``lower_limit`` needs them.
 
     Returns
     -------
@@ -131,7 +117,8 @@ def choose_models(
     Raises
     ------
     UserError
-        If fewer than two models of the pool or list have features.
+        If fewer than two models of the pool or list have features, or no set of those that have
+        keeps the constraints.
     """
     which = submission.get("models") or pools[submission["pool"]]
     wanted = which if submission.get("models") else list(choose(registry, which).index)
@@ -139,26 +126,28 @@ def choose_models(
     missing = tuple(name for name in wanted if name not in models)
     if len(rows) < 2:
         raise UserError(f"fewer than two models have features of: {', '.join(wanted)}")
+    options = {"restarts": restarts, "seed": seed, "proof_seconds": proof_seconds}
     if submission.get("models"):
-        objective = matrices[reference_proxy]
-        return Chosen(_ordered(objective, rows, models), missing, len(wanted), objective)
-    objective = combined_similarity(matrices, submission["proxies"])
-    size = min(k, len(rows))
-    selection = select(objective, size, restarts=restarts, seed=seed, candidates=rows)
-    certificate = certify(objective, selection, time_limit=proof_seconds)
-    if certificate.best != selection.indices:
-        certificate = replace(
-            certificate,
-            indices=certificate.best,
-            score=mean_similarity(objective, certificate.best),
-        )
-    best = _ordered(objective, certificate.indices, models)
-    return Chosen(best, missing, len(rows), objective, selection, certificate)
+        found = judge_list(matrices[reference_proxy], rows, **options)
+        ordered = _ordered(found.similarity, rows, models)
+        return Chosen(ordered, missing, len(models), found, searched=False)
+    found = maximise(
+        matrices,
+        submission["proxies"],
+        min(k, len(rows)),
+        objective=submission.get("objective", "mean"),
+        candidates=rows,
+        limits=limits_of(submission.get("constraints"), registry, models),
+        resamples=resamples,
+        **options,
+    )
+    best = _ordered(found.similarity, found.certificate.indices, models)
+    return Chosen(best, missing, len(rows), found)
 
 
-def _ordered(objective: np.ndarray, rows: Sequence[int], models: Sequence[str]) -> tuple[str, ...]:
+def _ordered(similarity: np.ndarray, rows: Sequence[int], models: Sequence[str]) -> tuple[str, ...]:
     """Names of a set's models by decreasing similarity to the others of the set."""
-    block = objective[np.ix_(rows, rows)]
+    block = similarity[np.ix_(rows, rows)]
     order = np.argsort(np.diag(block) - block.sum(axis=1), kind="stable")
     return tuple(models[rows[i]] for i in order)
 
@@ -196,11 +185,12 @@ def summary_row(
     row["pool"] = submission.get("pool") or "fixed list"
     row |= {"candidates": chosen.candidates, "models": len(rows)}
     row["mechanisms"] = registry.loc[list(chosen.models), "mechanism"].nunique()
-    row["objective"] = mean_similarity(chosen.objective, rows)
-    if chosen.certificate:
-        row["upper_bound"] = chosen.certificate.upper_bound
-        row["proved_optimal"] = chosen.certificate.optimal
-        row["agreeing_restarts"] = chosen.selection.hits / chosen.selection.restarts
+    row["maximised"] = submission.get("objective") or "mean" if chosen.searched else "nothing"
+    row |= {"objective": chosen.found.score, "upper_bound": chosen.found.upper_bound}
+    row["proved_optimal"] = chosen.found.optimal
+    if chosen.searched:
+        selection = chosen.found.selection
+        row["agreeing_restarts"] = selection.hits / selection.restarts
     row |= {proxy: mean_similarity(matrix, rows) for proxy, matrix in matrices.items()}
     return row | {"missing": " ".join(chosen.missing)}
 
@@ -211,7 +201,7 @@ def trajectory_table(chosen: Mapping[str, Chosen]) -> pd.DataFrame:
     Parameters
     ----------
     chosen : mapping of str to Chosen
-        The searched submissions; fixed lists have no path and are left out.
+        Those without a greedy stage (fixed lists, objectives over several matrices) are left out.
 
     Returns
     -------
@@ -219,9 +209,34 @@ def trajectory_table(chosen: Mapping[str, Chosen]) -> pd.DataFrame:
         Columns submission, size, mean_similarity, stage (greedy, swaps, restarts).
     """
     rows = []
-    for name, selection in ((n, c.selection) for n, c in chosen.items() if c.selection):
+    searched = {name: c.found.selection for name, c in chosen.items() if c.searched}
+    for name, selection in searched.items():
+        if not isinstance(selection, Selection):
+            continue
         rows += [(name, size, v, "greedy") for size, v in enumerate(selection.trajectory, 2)]
         size = len(selection.indices)
         rows.append((name, size, selection.swapped_score, "swaps"))
         rows.append((name, size, selection.score, "restarts"))
     return pd.DataFrame(rows, columns=["submission", "size", "mean_similarity", "stage"])
+
+
+def save_proof(stem: str | os.PathLike[str], chosen: Chosen, models: Sequence[str]) -> Path:
+    """Write a submission's certificate, and beside it the matrix that it is about.
+
+    Parameters
+    ----------
+    stem : path
+        Without ending: of ``<stem>.safetensors`` and ``<stem>_matrix.csv``.
+    chosen : Chosen
+    models : sequence of str, length m
+        The models of the matrices, in their order.
+
+    Returns
+    -------
+    pathlib.Path
+        Of the certificate, to be checked by ``realign check-certificate``.
+    """
+    similarity = chosen.found.similarity.copy()
+    np.fill_diagonal(similarity, 1.0)  # a combination may lack it; no mean over pairs uses it
+    write_matrix(f"{stem}_matrix.csv", models, similarity)
+    return save_certificate(f"{stem}.safetensors", chosen.found.certificate)

@@ -1,18 +1,20 @@
-"""How firm a choice is: other images, sets that are as good, other proxies, other pools."""
+"""How firm a choice is: other images, sets that are as good, other proxies."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from realign_utils.certificate import certify
+from realign_utils.calibrate import mean_similarity
+from realign_utils.limits import Limit, Loads, loads_of
 from realign_utils.progress import track
+from realign_utils.robust import select_robust
 from realign_utils.search import Selection, select
-from realign_utils.swaps import candidate_matrix, mean_over_pairs
+from realign_utils.swaps import NO_LIMITS, candidate_matrix, mean_over_pairs, preference
 
 
 @dataclass(frozen=True)
@@ -47,26 +49,30 @@ def membership(
     restarts: int = 20,
     seed: int = 0,
     candidates: Sequence[int] | None = None,
+    limits: Sequence[Limit] = (),
 ) -> np.ndarray:
     """How often each model is in the best set, over matrices of resampled images.
 
     Parameters
     ----------
-    matrices : sequence of array-likes or tensors of shape (n, n)
-        E.g. `uncertainty.Resamples.matrices`.
+    matrices : sequence of array-likes or tensors of shape (n, n), or of p of them
+        E.g. `objectives.plausible`. Where each is several, the set best on the worst of them counts.
     k : int
     restarts, seed : int
         Of the search on each matrix.
     candidates : sequence of int, optional
+    limits : sequence of Limit
 
     Returns
     -------
     ndarray of shape (n,)
         Shares between 0 and 1; their sum is k.
     """
-    counts = np.zeros(len(matrices[0]))
+    several = np.ndim(matrices[0]) == 3
+    search, counts = select_robust if several else select, np.zeros(np.shape(matrices[0])[-1])
+    options = {"restarts": restarts, "seed": seed, "candidates": candidates, "limits": limits}
     for matrix in track(matrices, "best sets of resampled images", len(matrices)):
-        chosen = select(matrix, k, restarts=restarts, seed=seed, candidates=candidates)
+        chosen = search(matrix, k, **options)
         counts[list(chosen.indices)] += 1
     return counts / len(matrices)
 
@@ -80,7 +86,7 @@ def equally_good(
     ----------
     similarity : array-like or tensor of shape (n, n)
     selection : Selection
-        The best set; its candidates are searched.
+        The best set; its candidates are searched, and its limits kept.
     threshold : float
         At most the selection's score.
     limit : int
@@ -92,15 +98,19 @@ def equally_good(
     """
     k = len(selection.indices)
     matrix, pool = candidate_matrix(similarity, k, selection.candidates)
+    limits = [
+        replace(limit, weights=tuple(np.take(limit.weights, pool))) for limit in selection.limits
+    ]
+    loads = loads_of(limits, range(len(pool)), len(pool)) if limits else NO_LIMITS
     best = tuple(np.searchsorted(pool, selection.indices).tolist())
     least = threshold * k * (k - 1) - 1e-12 * np.abs(matrix).max()
     seen, queue = {best}, deque([best])
     while queue and len(seen) < limit:
-        for rows in _neighbours(matrix, queue.popleft(), least):
+        for rows in _neighbours(matrix, queue.popleft(), least, loads):
             if rows not in seen and len(seen) < limit:
                 seen.add(rows)
                 queue.append(rows)
-    found = [*seen, *_unlike(matrix, best, least)]
+    found = [*seen, *_unlike(matrix, best, least, limits)]
     farthest = min(found, key=lambda rows: (len({*rows} & {*best}), rows))
     return EquallyGood(
         count=len({*found}),
@@ -111,17 +121,23 @@ def equally_good(
     )
 
 
-def _neighbours(matrix: np.ndarray, rows: tuple[int, ...], least: float) -> list[tuple[int, ...]]:
+def _neighbours(
+    matrix: np.ndarray, rows: tuple[int, ...], least: float, loads: Loads
+) -> list[tuple[int, ...]]:
     """Sets one swap away whose sum over ordered pairs is at least `least`."""
     members = np.array(rows)
     others = np.setdiff1d(np.arange(len(matrix)), members)
     support = matrix[members].sum(axis=0)
     change = support[others] - support[members][:, None] - matrix[np.ix_(members, others)]
+    if len(loads.most):
+        change += preference(members[None], loads, 1.0)[0][:, others]
     good = np.argwhere(support[members].sum() + 2 * change >= least)
     return [tuple(sorted({*rows} - {rows[i]} | {int(others[j])})) for i, j in good]
 
 
-def _unlike(matrix: np.ndarray, best: tuple[int, ...], least: float) -> list[tuple[int, ...]]:
+def _unlike(
+    matrix: np.ndarray, best: tuple[int, ...], least: float, limits: Sequence[Limit]
+) -> list[tuple[int, ...]]:
     """Sets that reach `least` with few models of the best: each of those is made to cost something.
 
     A cost c of each model of the best set, spread over its k - 1 pairs, makes the search trade
@@ -132,7 +148,7 @@ def _unlike(matrix: np.ndarray, best: tuple[int, ...], least: float) -> list[tup
     cost = 1e-3 * float(np.abs(matrix).max())
     for _ in range(30):
         costs = cost * (inside[:, None] + inside) / (2 * (k - 1))
-        rows = select(matrix - costs, k, restarts=50).indices
+        rows = select(matrix - costs, k, restarts=50, limits=limits).indices
         if matrix[np.ix_(rows, rows)].sum() >= least:
             found.append(rows)
             low = cost
@@ -143,9 +159,8 @@ def _unlike(matrix: np.ndarray, best: tuple[int, ...], least: float) -> list[tup
 
 
 def regret_table(
-    proxies: Mapping[str, np.ndarray],
+    choices: Mapping[str, Sequence[int]],
     judges: Mapping[str, np.ndarray],
-    k: int,
     *,
     restarts: int = 200,
     seed: int = 0,
@@ -155,13 +170,14 @@ def regret_table(
 
     Parameters
     ----------
-    proxies, judges : mapping of str to array of shape (n, n)
-        Similarity on the images on which models are chosen, and on those on which they are judged,
-        of the same models in the same order.
-    k : int
+    choices : mapping of str to sequence of int, each of length k
+        The set chosen on each set of images, or in any other way.
+    judges : mapping of str to array of shape (n, n)
+        Similarity on the images on which the sets are judged.
     restarts, seed : int
-        Of the search.
+        Of the search for the best set of each judge.
     candidates : sequence of int, optional
+        Rows that might be chosen; all by default.
 
     Returns
     -------
@@ -170,57 +186,15 @@ def regret_table(
         judge itself would reach), regret (best less score), shared (models that both sets have).
     """
     options = {"restarts": restarts, "seed": seed, "candidates": candidates}
-    ideal = {name: select(matrix, k, **options) for name, matrix in judges.items()}
+    size = len(next(iter(choices.values())))
+    ideal = {judge: select(matrix, size, **options) for judge, matrix in judges.items()}
     rows = []
-    for proxy, matrix in proxies.items():
-        chosen = np.array(select(matrix, k, **options).indices)
+    for name, chosen in choices.items():
         for judge, best in ideal.items():
-            on_judge, _ = candidate_matrix(judges[judge], k, None)
-            score = float(mean_over_pairs(on_judge, chosen[None])[0])
-            shared = len({*chosen.tolist()} & {*best.indices})
-            rows.append((proxy, judge, score, best.score, best.score - score, shared))
+            score = mean_similarity(judges[judge], chosen)
+            shared = len({*chosen} & {*best.indices})
+            most = max(best.score, score)  # the search may miss the best by rounding, or at all
+            rows.append((name, judge, score, most, most - score, shared))
     return pd.DataFrame(
         rows, columns=["chosen_on", "judged_on", "score", "best", "regret", "shared"]
     )
-
-
-def pool_table(
-    similarity: object,
-    pools: Mapping[str, Sequence[int]],
-    k: int,
-    *,
-    restarts: int = 500,
-    seed: int = 0,
-    time_limit: float = 10,
-) -> pd.DataFrame:
-    """The best of each pool, with its bound: does one mechanism or family agree more than a mixture?
-
-    Parameters
-    ----------
-    similarity : array-like or tensor of shape (n, n)
-    pools : mapping of str to sequence of int
-        Rows of each pool; a pool of fewer than `k` is left out.
-    k : int
-    restarts, seed : int
-        Of the search.
-    time_limit : float
-        Seconds for each certificate.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns pool, candidates, score, upper_bound, optimal, agreeing_restarts (share), models
-        (rows, space-separated).
-    """
-    rows = []
-    for pool, members in track(pools.items(), "pools", len(pools)):
-        if len(members) < k:
-            continue
-        chosen = select(similarity, k, restarts=restarts, seed=seed, candidates=members)
-        proof = certify(similarity, chosen, time_limit=time_limit)
-        agreeing = chosen.hits / restarts if restarts else np.nan
-        listed = " ".join(map(str, chosen.indices))
-        row = (pool, len(members), chosen.score, proof.upper_bound, proof.optimal, agreeing, listed)
-        rows.append(row)
-    columns = ["pool", "candidates", "score", "upper_bound", "optimal", "agreeing_restarts"]
-    return pd.DataFrame(rows, columns=[*columns, "models"])

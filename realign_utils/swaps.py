@@ -133,7 +133,7 @@ def _swap_block(matrix: np.ndarray, sets: np.ndarray, loads: Loads) -> None:
         leaving = np.take_along_axis(support, members, axis=1)
         change = entering[:, None, :] - matrix[members]
         if len(loads.most):
-            change += _preference(members, loads, np.abs(matrix).max())
+            change += preference(members, loads, np.abs(matrix).max())
         best_per_member = change.max(axis=2) - leaving
         place = best_per_member.argmax(axis=1)
         row = np.arange(len(active))
@@ -148,10 +148,22 @@ def _swap_block(matrix: np.ndarray, sets: np.ndarray, loads: Loads) -> None:
         members = np.sort(members[going], axis=1)
 
 
-def _preference(members: np.ndarray, loads: Loads, largest: float) -> np.ndarray:
-    """What limits add to the worth of each swap, (r, k, n).
+def preference(members: np.ndarray, loads: Loads, largest: float) -> np.ndarray:
+    """What limits add to the worth of each swap.
 
     Less excess outweighs any similarity; a swap that breaks limits no less than before is barred.
+
+    Parameters
+    ----------
+    members : ndarray of int, shape (r, k)
+    loads : Loads
+    largest : float
+        Largest similarity.
+
+    Returns
+    -------
+    ndarray of shape (r, k, n)
+        0 where a set that keeps the limits still keeps them; -inf where it no longer does.
     """
     r, k = members.shape
     after = np.zeros((r, k, loads.weights.shape[1]))

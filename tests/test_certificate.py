@@ -11,7 +11,7 @@ import pytest
 from similarities import all_means, cka_like, mean, random_case
 
 from realign_utils.bounds import Dual, inherit, only_set, problem_after, row_bound, upper_bound
-from realign_utils.certificate import Certificate, certify, check_certificate, covers
+from realign_utils.certificate import Certificate, certify, check_certificate, covers, with_set
 from realign_utils.certificate_files import load_certificate, save_certificate
 from realign_utils.errors import UserError
 from realign_utils.limits import count_limit, exclude, include, loads_of
@@ -166,6 +166,21 @@ def test_a_wrong_selection_is_not_certified_and_a_better_one_is_shown():
     assert certificate.best == selection.indices
     assert certificate.gap > 0
     assert certificate.upper_bound == pytest.approx(selection.score, rel=1e-8)
+
+
+def test_a_proof_stands_beside_any_set_of_its_candidates_and_no_other():
+    matrix = cka_like(20, 3)
+    selection = select(matrix, 5, limits=exclude([19], 20), candidates=range(4, 20))
+    proof = certify(matrix, selection)
+    other = with_set(matrix, proof, [9, 8, 7, 6, 5])
+    assert other.indices == (5, 6, 7, 8, 9)
+    assert other.score == pytest.approx(mean(matrix, other.indices))
+    assert other.upper_bound == proof.upper_bound
+    assert not other.optimal
+    check_certificate(matrix, other)
+    for rows in ([0, 5, 6, 7, 8], [5, 6, 7, 8, 19], [5, 6, 7, 8], [5, 5, 6, 7, 8]):
+        with pytest.raises(UserError):
+            with_set(matrix, proof, rows)
 
 
 def test_without_time_the_bound_is_valid_and_says_that_it_is_not_tight():

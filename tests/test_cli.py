@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from realign_utils import cli
+from realign_utils import cli, search, select_command
 from realign_utils.matrices import write_matrix
 
 ROOT = Path(__file__).parent.parent
@@ -37,19 +39,130 @@ def similarity(size: int = 6) -> np.ndarray:
     return half + half.T + np.eye(size)
 
 
-@pytest.mark.parametrize("kind", ["asymmetric", "nan", "missing", "text", "k"])
+def changed(path: Path, row: int, cell: int, text: str) -> None:
+    """Put a text into a cell of a CSV; row 0 is the header."""
+    table = [line.split(",") for line in path.read_text().splitlines()]
+    table[row][cell] = text
+    path.write_text("\n".join(",".join(cells) for cells in table))
+
+
+BAD_MATRICES = {
+    "asymmetric": (
+        (1, 2, "0.99"),
+        "not symmetric: a, b is 0.99 but b, a is 0.269787 (they differ by 0.72)",
+    ),
+    "nan": ((1, 2, "nan"), "1 not finite, first nan at a, b"),
+    "empty cell": ((1, 2, ""), "1 not finite, first nan at a, b"),
+    "infinite": ((1, 2, "inf"), "1 not finite, first inf at a, b"),
+    "text": ((1, 2, "high"), "'high' at a, b is not a number"),
+    "repeated label": ((0, 2, "a"), "labels do not match: column 2 is 'a', row 2 is 'b'"),
+    "other label": ((3, 0, "z"), "labels do not match: column 3 is 'c', row 3 is 'z'"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MATRICES)
 def test_a_matrix_that_is_none_is_one_line_and_writes_nothing(tmp_path, capsys, kind) -> None:
     path = write_matrix(tmp_path / "m.csv", list("abcdef"), similarity())
-    lines = path.read_text().splitlines()
-    cells = lines[1].split(",")
-    changes = {"asymmetric": "0.99", "nan": "nan", "text": "high"}
-    cells[2] = changes.get(kind, cells[2])
-    path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]))
-    if kind == "missing":
-        path.unlink()
-    assert run("select", path, "-k", 9 if kind == "k" else 3, "-o", tmp_path / "out") == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    cell, told = BAD_MATRICES[kind]
+    changed(path, *cell)
+    assert run("select", path, "-k", 3, "-o", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_label_that_repeats_in_both_directions_is_told(tmp_path, capsys) -> None:
+    path = write_matrix(tmp_path / "m.csv", list("abcdef"), similarity())
+    changed(path, 0, 2, "a")
+    changed(path, 2, 0, "a")
+    assert run("select", path, "-k", 3) == 2
+    assert "label 'a' is repeated" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("lines", "told"), [(4, "must be square, but has 3 rows and 6 columns"),
+                                             (1, "has a header but no values"), (0, "is empty")])  # fmt: skip
+def test_a_matrix_that_is_not_square_is_told(tmp_path, capsys, lines, told) -> None:
+    path = write_matrix(tmp_path / "m.csv", list("abcdef"), similarity())
+    path.write_text("\n".join(path.read_text().splitlines()[:lines]))
+    assert run("select", path, "-k", 3) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("k", [-1, 0, 1, 7])
+def test_a_k_that_does_not_fit_is_told(tmp_path, capsys, k) -> None:
+    path = write_matrix(tmp_path / "m.csv", list("abcdef"), similarity())
+    assert run("select", path, "-k", k) == 2
+    told = f"k must be at least 2 and at most 6 (the candidates), not {k}"
+    assert capsys.readouterr().err == f"realign: {told}\n"
+
+
+def test_a_diagonal_that_is_not_1_is_ignored_and_said(tmp_path, capsys) -> None:
+    scores = []
+    for diagonal in (1.0, 7.0):
+        matrix = similarity()
+        np.fill_diagonal(matrix, diagonal)
+        path = write_matrix(tmp_path / "m.csv", list("abcdef"), matrix)
+        assert run("select", path, "-k", 3, "-o", tmp_path / "out") == 0
+        scores.append(json.loads((tmp_path / "out.json").read_text())["mean_similarity"])
+    assert scores[0] == scores[1]
+    assert "the diagonal is not 1 (a: 7); it is ignored" in capsys.readouterr().err
+
+
+def test_items_are_fixed_in_and_out_and_a_pool_is_kept(tmp_path, capsys) -> None:
+    path = write_matrix(tmp_path / "m.csv", list("abcdef"), similarity())
+    (tmp_path / "pool.txt").write_text("a\nb\nc\n\nd\n")
+    options = ["--pool", tmp_path / "pool.txt", "--include", "a", "--exclude", "b"]
+    assert run("select", path, "-k", 3, *options, "-o", tmp_path / "out") == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["models"] == ["a", "c", "d"]
+    assert result["candidates"] == 4
+    assert run("select", path, "-k", 3, *options, "--exclude", "c") == 2
+    told = "no 3 of the 4 candidates can keep 'b fixed out' and 'c fixed out'"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--include", "g"], "--include: unknown item 'g'"),
+        (["--include", "a", "--exclude", "a"], "'a fixed in' and 'a fixed out'"),
+        (["--exclude", "a", "--exclude", "a"], "--exclude: 'a' is given twice"),
+        (["--pool", "nowhere.txt"], "--pool: cannot read nowhere.txt"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_told(tmp_path, capsys, options, told) -> None:
+    path = write_matrix(tmp_path / "m.csv", list("abcdef"), similarity())
+    assert run("select", path, "-k", 3, *options) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_saved_certificate_is_checked_and_refused_on_another_matrix(tmp_path, capsys) -> None:
+    proof = tmp_path / "proof.safetensors"
+    assert run("select", S4, "-k", 5, "--save-certificate", proof, "-o", tmp_path / "out") == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert run("check-certificate", proof, S4) == 0
+    out = capsys.readouterr().out
+    assert f"above {result['upper_bound']!r}" in out
+    assert f"its set: {', '.join(result['models'])}" in out
+    other = write_matrix(tmp_path / "m.csv", [str(i) for i in range(1, 21)], similarity(20))
+    assert run("check-certificate", proof, other) == 2
+    assert "certificate refused: its set scores" in capsys.readouterr().err
+    assert run("check-certificate", S4, S4) == 2
+    assert "not a certificate, or damaged" in capsys.readouterr().err
+
+
+def test_a_better_set_that_the_proof_meets_is_the_one_that_is_written(tmp_path, monkeypatch):
+    path = write_matrix(tmp_path / "m.csv", list("abcdefgh"), similarity(8))
+    best = search.select(similarity(8), 3)
+    poor = next(s for s in combinations(range(8), 3) if s != best.indices)
+    monkeypatch.setattr(select_command, "select", lambda *_, **__: replace(best, indices=poor))
+    assert run("select", path, "-k", 3, "--certify", "-o", tmp_path / "out") == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["models"] == ["abcdefgh"[row] for row in best.indices]
+    assert result["mean_similarity"] == pytest.approx(best.score)
 
 
 def test_check_tells_every_fault(tmp_path: Path, capsys) -> None:

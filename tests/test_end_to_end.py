@@ -109,6 +109,47 @@ def test_no_set_of_the_pool_is_better_than_the_submitted_one(folder: Path) -> No
     assert table["proved_optimal"]["S1"]
 
 
+def test_every_submission_has_a_certificate_that_the_report_names_and_anyone_can_check(
+    folder: Path,
+) -> None:
+    table = pd.read_csv(folder / "runs" / "submissions.csv", index_col="submission")
+    html = (folder / "runs" / "report.html").read_text()
+    assert list(table.index) == ["S1", "S2", "S3", "S4", "S5", "S6"]
+    for name, row in table.iterrows():
+        stem = folder / "runs" / "selection" / name
+        assert row["certificate"] == f"selection/{name}.safetensors"
+        assert row["certificate"] in html
+        done = realign(folder, "check-certificate", f"{stem}.safetensors", f"{stem}_matrix.csv")
+        assert done.returncode == 0, done.stderr
+        assert f"above {row['upper_bound']!r}" in done.stdout
+
+
+def test_the_worst_proxy_and_the_constraints_are_kept(folder: Path) -> None:
+    table = pd.read_csv(folder / "runs" / "submissions.csv", index_col="submission")
+    assert table["objective"]["S5"] == pytest.approx(
+        min(table["cifar100_like"]["S5"], table["imagenette_like"]["S5"])
+    )
+    models = pd.read_csv(folder / "runs" / "submissions" / "S5.csv")["model"]
+    assert "densenet_growth12_seed0" in set(models)
+    assert models.str.contains("vit_|deit|beit").sum() == 1
+    choices = pd.read_csv(folder / "runs" / "selection" / "choices.csv", index_col="chosen_on")
+    best = choices["score"]["cifar100_like"]
+    assert table["objective"]["S6"] < table["cifar100_like"]["S6"] <= best + 1e-12
+
+
+def test_the_tables_on_pools_and_other_images_are_there(folder: Path) -> None:
+    runs = folder / "runs"
+    pools = pd.read_csv(runs / "pools.csv").set_index("pool")
+    assert {"full registry", "convolution only", "attention only"} <= set(pools.index)
+    assert (pools["score"] <= pools["score"]["full registry"] + 1e-12).all()
+    shares = pd.read_csv(runs / "selection" / "membership.csv")
+    assert shares.groupby("submission")["share"].sum().to_numpy() == pytest.approx([3] * 4)
+    assert set(shares["submission"]) == {"S1", "S3", "S4", "S5"}
+    regret = pd.read_csv(runs / "regret.csv")
+    assert (regret["regret"] >= 0).all()
+    assert set(regret["judged_on"]) == {"cifar100_like", "imagenette_like", "evaluation"}
+
+
 def test_the_report_is_one_file_that_loads_nothing(folder: Path) -> None:
     html = (folder / "runs" / "report.html").read_text()
     assert "<math" in html

@@ -34,8 +34,10 @@ from realign_utils.figures import (
     save,
     trajectory,
 )
+from realign_utils.homogeneity import COLUMNS
 from realign_utils.matrices import read_matrix
 from realign_utils.registry import read_registry
+from realign_utils.selection_figures import firmness, pools
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "params" / "published"
@@ -86,6 +88,43 @@ def scores(submissions: int = 5) -> pd.DataFrame:
     table["real"] = [*random.uniform(0.68, 0.73, submissions - 1), np.nan]
     table.insert(0, "submission", [f"S{i + 1}" for i in range(submissions)])
     return table.assign(title=LONG_TITLE)
+
+
+def pool_rows(number: int) -> pd.DataFrame:
+    kinds = ("all", "mechanism", "family", "capacity", "pool", "mixed")
+    random = np.random.default_rng(4)
+    rows = [(f"pool of a long name {i}", kinds[i % 6], 20 + i) for i in range(number)]
+    rows += [(f"random {i}", "random", 20 + i // 3) for i in range(3 * number)]
+    table = pd.DataFrame(rows, columns=["pool", "kind", "candidates"])
+    table["p"], table["held out"] = random.uniform(0.5, 0.9, (2, len(table)))
+    return table.assign(upper_bound=table["p"] + 0.01)
+
+
+def versus_rows(mechanisms: int) -> pd.DataFrame:
+    rows = [
+        (f"mechanism {i}", 20 - i, judge, 0.7, 150, 0.7, 0.65, 0.75, 9, 0.6, 0.5, 0.7, 0.1)
+        for i in range(mechanisms)
+        for judge in ("q", "held out")
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def share_rows(submissions: int, models: int = 30) -> pd.DataFrame:
+    rows = [
+        (f"S{s}", f"model {m}", m < 20, 1 / (1 + np.exp((m - 20) / (s + 1))))
+        for s in range(submissions)
+        for m in range(models)
+    ]
+    return pd.DataFrame(rows, columns=["submission", "model", "in_set", "share"])
+
+
+def regret_rows(ways: int = 5) -> pd.DataFrame:
+    rows = [
+        (f"way {w} of a long name", judge, 0.002 * w + 0.001 * j)
+        for w in range(ways)
+        for j, judge in enumerate(("cifar100_like", "imagenette_like", "evaluation"))
+    ]
+    return pd.DataFrame(rows, columns=["chosen_on", "judged_on", "regret"])
 
 
 def with_unknown(similarity: np.ndarray) -> np.ndarray:
@@ -144,6 +183,11 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "comparison of two and three": lambda: heatmaps(
         [Panel("two", similarity_of(2), LONGEST[:2]), Panel("three", similarity_of(3), LONGEST[:3])]
     ),
+    "pools": lambda: pools(pool_rows(12), versus_rows(3), ["p", "held out"]),
+    "pools of one proxy": lambda: pools(pool_rows(3), versus_rows(0), ["p"]),
+    "firmness": lambda: firmness(share_rows(3), regret_rows()),
+    "firmness of many": lambda: firmness(share_rows(6), regret_rows(2)),
+    "firmness of fixed lists": lambda: firmness(share_rows(0), regret_rows()),
     "ratios": lambda: calibration_ratios(scores(), ["p", "q", "r"]),
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
@@ -340,3 +384,24 @@ def test_short_names_stay_different() -> None:
     names = ["vit.one", "vit.two", "resnet50.a1_in1k", "x" * 50]
     assert shorten(names, 11) == ["vit.one", "vit.two", "resnet50", "xxxxx…xxxxx"]
     assert shorten(["a" * 20 + "1" + "b" * 20, "a" * 20 + "2" + "b" * 20], 9)[0].count("1") == 1
+
+
+def test_every_pool_stands_at_its_score_on_the_range_of_its_random_pools() -> None:
+    table, axes = pool_rows(12), drawn("pools").axes[0]
+    dots = {
+        round(float(line.get_xdata()[0]), 9) for line in axes.lines if len(line.get_xdata()) == 1
+    }
+    assert dots == {round(value, 9) for value in table["p"][:12]}
+    segments = axes.collections[0].get_segments()
+    drawn_from = table[table["kind"] == "random"].groupby("candidates")["p"]
+    ends = drawn_from.agg(["min", "max"]).to_numpy()
+    assert np.array(segments)[:, :, 0] == pytest.approx(ends)
+
+
+def test_the_shares_are_drawn_in_falling_order_with_the_set_filled() -> None:
+    axes = drawn("firmness").axes[0]
+    inside, outside = axes.lines[:2]
+    shares = share_rows(3).query("submission == 'S0'")
+    assert inside.get_ydata() == pytest.approx(shares["share"][:20])
+    assert outside.get_ydata() == pytest.approx(shares["share"][20:30])
+    assert outside.get_markerfacecolor() == "white"

@@ -37,6 +37,21 @@ FAULTS = {
     "submissions.S1.proxies={cifar100: 0}": "submissions.S1: proxies: the weights sum to zero",
     "submissions.S1.models=[a, b]": "submissions.S1: give either models, or pool and proxies",
     "submissions.S2.models=[vgg11]": "submissions.S2: unknown model 'vgg11'; did you mean 'vgg11.tv_in1k'?",
+    "submissions.S1.objective=wurst": "unknown value 'wurst'; did you mean 'worst'?",
+    "submissions.S1.objective=worst": "submissions.S1: objective: worst needs two proxies or more",
+    "submissions.S2.objective=worst": "submissions.S2: objective and constraints are of the search",
+    "submissions.S1.constraints={inclde: [x]}": "constraints.inclde: unknown parameter",
+    "submissions.S1.constraints={include: [vgg11]}": "constraints: unknown model 'vgg11'; did you mean",
+    "submissions.S4.constraints={include: [vgg11.tv_in1k]}": "is not among the 41 models that can be chosen",
+    "submissions.S1.constraints={counts: {famly == 'vit': {at_most: 1}}}": "unknown column in the query",
+    "submissions.S1.constraints={counts: {family == 'vit': {at_mst: 1}}}": "did you mean 'at_most'?",
+    "submissions.S1.constraints={counts: {mechanism == 'mlp': {at_least: 20}}}": (
+        "no 20 of the 141 candidates can keep \"at least 20 of mechanism == 'mlp'\""
+    ),
+    "submissions.S1.constraints={params_m: {at_most: 3}}": "keep 'at most 3 M parameters in all'",
+    "submissions.S1.constraints={include: [vgg11.tv_in1k], exclude: [vgg11.tv_in1k]}": (
+        "can keep 'vgg11.tv_in1k fixed in' and 'vgg11.tv_in1k fixed out'"
+    ),
     "reference_proxy=cifar10": "reference_proxy: unknown proxy 'cifar10'; did you mean 'cifar100'?",
     "highlight=S9": "highlight: unknown submission 'S9'",
     "portal=nowhere.csv": "portal: no such file: nowhere.csv",
@@ -104,6 +119,17 @@ def test_every_command_of_the_readme_is_understood(command: list[str]) -> None:
     parsed = cli.commands.commands[name].make_context(name, rest).params
     if parsed.get("profile") in PROFILES:
         load(parsed["profile"], parsed.get("overrides", ()), root=ROOT)
+
+
+def readme_profiles() -> list[str]:
+    blocks = (ROOT / "README.md").read_text().split("```yaml\n")[1:]
+    return [block.partition("```")[0] for block in blocks]
+
+
+@pytest.mark.parametrize("text", readme_profiles())
+def test_every_profile_of_the_readme_is_valid(text: str, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(text)
+    assert load(str(tmp_path / "my.yaml"), root=ROOT)[0].profile == "my"
 
 
 def test_the_readme_has_no_gap_left_to_fill() -> None:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from similarities import cka_like, mean, random_case
 
+from realign_utils.certificate import check_certificate
 from realign_utils.errors import UserError
-from realign_utils.robust import certify_worst, lower_limit, select_robust, worst
+from realign_utils.limits import count_limit, exclude, include
+from realign_utils.robust import lower_limit, select_robust, worst
+from realign_utils.robust_bounds import certify_lower_limit, certify_worst
 from realign_utils.search import select
 
 
@@ -20,8 +23,8 @@ def small_stack(seed, p=3):
     return stack + stack.transpose(0, 2, 1), random_case(seed)[1]
 
 
-def best_of_all(stack, k, objective):
-    sets = list(combinations(range(stack.shape[1]), k))
+def best_of_all(stack, k, objective, keeps=lambda rows: True):
+    sets = [rows for rows in combinations(range(stack.shape[1]), k) if keeps(rows)]
     means = np.array([[mean(matrix, rows) for rows in sets] for matrix in stack])
     return float(objective(means).max())
 
@@ -44,16 +47,53 @@ def test_the_bound_on_the_worst_mean_is_never_below_the_best():
     for seed in range(25):
         stack, k = small_stack(seed, p=2)
         found = select_robust(stack, k, seed=seed)
-        bound, weights, certificate = certify_worst(stack, found)
-        assert bound >= best_of_all(stack, k, worst) - 1e-12
-        assert weights.sum() == pytest.approx(1)
-        assert certificate.optimal
+        proof = certify_worst(stack, found)
+        assert proof.upper_bound >= best_of_all(stack, k, worst) - 1e-12
+        assert proof.weights.sum() == pytest.approx(1)
+        assert proof.certificate.indices == found.indices
+        check_certificate(proof.combined, proof.certificate)
+
+
+def test_the_bound_on_the_lower_limit_is_never_below_the_best():
+    for seed in range(25):
+        stack, k = small_stack(seed, p=6)
+        found = select_robust(stack, k, objective=lower_limit(2.0), seed=seed)
+        proof = certify_lower_limit(stack, found, 2.0)
+        assert proof.upper_bound >= best_of_all(stack, k, lower_limit(2.0)) - 1e-12
+        assert proof.weights[0] == 1
+        check_certificate(proof.combined, proof.certificate)
+
+
+def test_the_bound_on_the_lower_limit_is_close_where_matrices_are_resampled():
+    rng = np.random.default_rng(0)
+    noise = 0.01 * rng.standard_normal((20, 40, 40))
+    stack = cka_like(40, 1) + np.concatenate([np.zeros((1, 40, 40)), noise + noise.swapaxes(1, 2)])
+    found = select_robust(stack, 8, objective=lower_limit(2.0))
+    bound = certify_lower_limit(stack, found, 2.0).upper_bound
+    assert found.score <= bound <= found.score + 1e-3
+    assert bound < select(stack[0], 8).score  # lower than the plain mean, which bounds it as well
+
+
+def test_limits_are_kept_and_no_allowed_set_is_better():
+    for seed in range(8):
+        stack = small_stack(8 * seed + 1)[0]
+        n = len(stack[0])
+        if n < 6:
+            continue
+        limits = [*include([0], n), *exclude([1], n)]
+        limits.append(count_limit([2, 3, 4], n, name="at most 1 of three", at_most=1))
+        found = select_robust(stack, 3, limits=limits)
+        best = best_of_all(
+            stack, 3, worst, lambda s: 0 in s and 1 not in s and len({*s} & {2, 3, 4}) < 2
+        )
+        assert found.score == pytest.approx(best)
+        assert certify_worst(stack, found).upper_bound >= best - 1e-12
 
 
 def test_the_bound_on_the_worst_mean_is_close_for_two_proxies():
     stack = [cka_like(40, 1), cka_like(40, 2)]
     found = select_robust(stack, 8)
-    bound, _, _ = certify_worst(stack, found)
+    bound = certify_worst(stack, found).upper_bound
     assert found.score <= bound <= 1.01 * found.score
     for matrix in stack:
         assert found.score <= select(matrix, 8).score
@@ -63,7 +103,7 @@ def test_candidates_are_kept_and_matrices_of_one_size_required():
     stack = [cka_like(20, 1), cka_like(20, 2)]
     found = select_robust(stack, 4, candidates=[1, 3, 5, 7, 9, 11])
     assert {*found.indices} <= {1, 3, 5, 7, 9, 11}
-    assert certify_worst(stack, found)[0] >= found.score
+    assert certify_worst(stack, found).upper_bound >= found.score
     with pytest.raises(UserError, match="differ in size"):
         select_robust([np.eye(4), np.eye(5)], 2)
     with pytest.raises(UserError, match="no matrix"):

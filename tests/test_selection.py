@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from realign_utils import selection
+from realign_utils import objectives
+from realign_utils.certificate import check_certificate
+from realign_utils.certificate_files import load_certificate
 from realign_utils.errors import UserError
+from realign_utils.matrices import read_matrix
+from realign_utils.objectives import combined_similarity
 from realign_utils.registry import read_registry
 from realign_utils.selection import (
     choose_models,
-    combined_similarity,
     members,
+    save_proof,
     summary_row,
     trajectory_table,
 )
@@ -72,7 +77,16 @@ def test_a_fixed_list_names_the_models_without_features(matrices, registry) -> N
     chosen = fill(listed, matrices, registry)
     assert set(chosen.models) == set(registry.index[:3])
     assert chosen.missing == (KNOWN.index[70],)
-    assert chosen.certificate is None
+
+
+def test_a_fixed_list_is_bounded_by_as_many_of_all_models(matrices, registry) -> None:
+    listed = {"title": "t", "models": list(registry.index[:3])}
+    found = fill(listed, matrices, registry).found
+    pairs = combinations(range(len(registry)), 3)
+    best = max(matrices["a"][np.ix_(s, s)][np.triu_indices(3, 1)].mean() for s in pairs)
+    assert found.upper_bound == pytest.approx(best, abs=1e-8)
+    assert found.score < best
+    assert not found.optimal
 
 
 def test_a_pool_with_too_few_survivors_gives_what_there_is_and_names_the_missing(
@@ -99,7 +113,7 @@ def test_the_path_ends_at_the_score_of_the_restarts(matrices, registry) -> None:
     table = trajectory_table(chosen)
     assert table["submission"].unique().tolist() == ["S"]
     assert table[table.stage == "greedy"]["size"].tolist() == [2, 3, 4, 5]
-    assert table["mean_similarity"].iloc[-1] == pytest.approx(chosen["S"].selection.score)
+    assert table["mean_similarity"].iloc[-1] == pytest.approx(chosen["S"].found.score)
 
 
 def test_the_summary_bounds_the_objective_from_above(matrices, registry) -> None:
@@ -113,6 +127,42 @@ def test_the_summary_bounds_the_objective_from_above(matrices, registry) -> None
 def test_a_better_set_that_the_proof_meets_is_taken(matrices, registry, monkeypatch) -> None:
     best = fill(SEARCHED, matrices, registry)
     pool = members(KNOWN, POOLS["hybrid"], list(registry.index))
-    poor = replace(best.selection, indices=tuple(pool[:5]), score=0.0)
-    monkeypatch.setattr(selection, "select", lambda *_, **__: poor)
+    poor = replace(best.found.selection, indices=tuple(pool[:5]), score=0.0)
+    monkeypatch.setattr(objectives, "select", lambda *_, **__: poor)
     assert fill(SEARCHED, matrices, registry).models == best.models
+
+
+@pytest.mark.parametrize("objective", ["mean", "worst"])
+def test_every_proof_that_is_written_can_be_checked(
+    matrices, registry, tmp_path, objective
+) -> None:
+    both = SEARCHED | {"proxies": {"a": 1.0, "b": 1.0}, "objective": objective}
+    chosen = fill(both, matrices, registry)
+    path = save_proof(tmp_path / "S", chosen, list(registry.index))
+    names, similarity = read_matrix(tmp_path / "S_matrix.csv")
+    certificate = load_certificate(path)
+    check_certificate(similarity, certificate)
+    assert {names[row] for row in certificate.indices} == set(chosen.models)
+
+
+def test_constraints_are_kept(matrices, registry) -> None:
+    free = fill(SEARCHED, matrices, registry).models
+    asked = {
+        "include": [
+            next(m for m in registry.index[registry.mechanism == "hybrid"] if m not in free)
+        ],
+        "exclude": [free[0]],
+        "counts": {"family.str.contains('net')": {"at_most": 1, "at_least": None}},
+        "params_m": {"at_most": 300.0, "at_least": None},
+    }
+    chosen = list(fill(SEARCHED | {"constraints": asked}, matrices, registry).models)
+    assert asked["include"][0] in chosen
+    assert free[0] not in chosen
+    assert registry.family[chosen].str.contains("net").sum() <= 1
+    assert registry.params_m[chosen].sum() <= 300
+
+
+def test_a_model_fixed_in_that_has_no_features_is_told(matrices, registry) -> None:
+    asked = SEARCHED | {"constraints": {"include": [KNOWN.index[70]]}}
+    with pytest.raises(UserError, match=f"include: '{KNOWN.index[70]}' is not among the 60 models"):
+        fill(asked, matrices, registry)

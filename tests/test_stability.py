@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from similarities import all_means, cka_like, mean
 
+from realign_utils.limits import count_limit, include
 from realign_utils.search import select
-from realign_utils.stability import equally_good, membership, pool_table, regret_table
+from realign_utils.stability import equally_good, membership, regret_table
 
 
 def test_membership_is_the_share_of_best_sets_with_each_model():
@@ -54,24 +55,42 @@ def test_counting_stops_at_the_limit_and_says_so():
     assert not found.complete
 
 
+def test_limits_are_kept_by_every_equally_good_set():
+    matrix = cka_like(12, 3)
+    limits = [*include([0], 12), count_limit([1, 2, 3, 4], 12, name="at most 1", at_most=1)]
+    selection = select(matrix, 4, limits=limits, candidates=range(11))
+    threshold = selection.score - 0.05
+    good = [
+        rows
+        for rows, value in all_means(matrix, 4).items()
+        if value >= threshold and 0 in rows and 11 not in rows and len({*rows} & {1, 2, 3, 4}) < 2
+    ]
+    found = equally_good(matrix, selection, threshold)
+    assert 1 < found.count <= len(good)
+    assert found.farthest in good
+
+
+def test_membership_keeps_limits_and_takes_the_worst_of_several_matrices():
+    stacks = np.array([[cka_like(15, seed), cka_like(15, seed + 10)] for seed in range(4)])
+    shares = membership(stacks, 4, limits=include([14], 15), restarts=5)
+    assert shares[14] == 1
+    expected = np.zeros(15)
+    for first, second in stacks:
+        means = all_means(second, 4)
+        worst = {s: min(v, means[s]) for s, v in all_means(first, 4).items() if 14 in s}
+        expected[list(max(worst, key=worst.get))] += 1 / 4
+    assert shares == pytest.approx(expected)
+
+
 def test_regret_is_what_the_judge_s_own_choice_would_gain():
     proxies = {"low": cka_like(14, 5), "full": cka_like(14, 6)}
     judges = {"low": proxies["low"], "held out": cka_like(14, 7)}
-    table = regret_table(proxies, judges, 4).set_index(["chosen_on", "judged_on"])
+    means = {name: all_means(matrix, 4) for name, matrix in {**proxies, **judges}.items()}
+    chosen = {name: max(means[name], key=means[name].get) for name in proxies}
+    table = regret_table(chosen, judges).set_index(["chosen_on", "judged_on"])
     for (proxy, judge), row in table.iterrows():
-        means = all_means(proxies[proxy], 4)
-        chosen = max(means, key=means.get)
-        assert row["score"] == pytest.approx(mean(judges[judge], chosen))
-        assert row["regret"] == pytest.approx(
-            max(all_means(judges[judge], 4).values()) - row["score"]
-        )
+        score = means[judge][chosen[proxy]]
+        assert row["score"] == pytest.approx(score)
+        assert row["regret"] == pytest.approx(max(means[judge].values()) - score)
     assert table.loc[("low", "low"), "regret"] == pytest.approx(0, abs=1e-12)
-
-
-def test_pools_are_searched_proved_and_left_out_where_too_small():
-    matrix = cka_like(30, 8)
-    table = pool_table(matrix, {"all": range(30), "odd": range(1, 30, 2), "few": [1, 2]}, 5)
-    assert table["pool"].tolist() == ["all", "odd"]
-    assert table["optimal"].all()
-    assert table["score"].is_monotonic_decreasing
-    assert {int(row) % 2 for row in table.loc[1, "models"].split()} == {1}
+    assert table.loc[("low", "low"), "shared"] == 4

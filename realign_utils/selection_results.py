@@ -1,0 +1,197 @@
+"""What a run found of pools, objectives and other images, read back and laid out for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from realign_utils.ablation import beside_random_pools
+from realign_utils.errors import UserError
+from realign_utils.figure_style import number
+
+CONTESTED = (0.05, 0.95)
+"""Shares of best sets between which a model's place counts as contested."""
+
+
+@dataclass(frozen=True)
+class SelectionResults:
+    """Tables on how firm the selection is.
+
+    Attributes
+    ----------
+    pools : pandas.DataFrame
+        From `ablation.judge_pools` (`4_calibrate`).
+    homogeneity : pandas.DataFrame
+        From `homogeneity.homogeneous_against_mixed` (`4_calibrate`).
+    choices : pandas.DataFrame
+        From `firmness.choices_table` (`3_select`).
+    membership : pandas.DataFrame
+        From `firmness.membership_table` (`3_select`).
+    alternatives : pandas.DataFrame
+        From `firmness.alternatives_table` (`3_select`).
+    regret : pandas.DataFrame
+        From `stability.regret_table` (`4_calibrate`).
+    """
+
+    pools: pd.DataFrame
+    homogeneity: pd.DataFrame
+    choices: pd.DataFrame
+    membership: pd.DataFrame
+    alternatives: pd.DataFrame
+    regret: pd.DataFrame
+
+
+def read_selection(runs: str | Path) -> SelectionResults:
+    """Read the tables that `3_select` and `4_calibrate` left in a run's folder.
+
+    Raises
+    ------
+    UserError
+        If a file is missing: one line that names the notebook that writes it.
+    """
+    runs = Path(runs)
+    late = {name: _read(runs / f"{name}.csv", "4_calibrate") for name in ("pools", "homogeneity")}
+    early = {
+        name: _read(runs / "selection" / f"{name}.csv", "3_select")
+        for name in ("choices", "membership", "alternatives")
+    }
+    return SelectionResults(**late, **early, regret=_read(runs / "regret.csv", "4_calibrate"))
+
+
+def _read(path: Path, notebook: str) -> pd.DataFrame:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run {notebook} first")
+    return pd.read_csv(path)
+
+
+def pools_shown(pools: pd.DataFrame, reference_proxy: str, judge: str | None) -> pd.DataFrame:
+    """The pools for a page: score and bound on the proxy, score of the judge, random ones beside.
+
+    Parameters
+    ----------
+    pools : pandas.DataFrame
+        Of `SelectionResults`.
+    reference_proxy : str
+        On which sets were chosen.
+    judge : str or None
+        The column that judges them, where there is one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns pool, candidates, upper bound, proved, and for either set of images the score and
+        that of random pools of the same size.
+    """
+    images = [reference_proxy, *([judge] if judge else [])]
+    beside = beside_random_pools(pools, images)
+    beside["proved_optimal"] = beside["proved_optimal"].astype(bool)
+    columns = {"pool": "pool", "candidates": "candidates"}
+    for name in images:
+        columns |= {name: name, f"random_{name}": f"random, {name}"}
+        if name == reference_proxy:
+            columns |= {"upper_bound": "upper bound", "proved_optimal": "proved"}
+    return beside[list(columns)].rename(columns=columns)
+
+
+def homogeneity_shown(homogeneity: pd.DataFrame, judge: str | None) -> pd.DataFrame:
+    """Homogeneous against mixed sets on one judge's images, for a page."""
+    here = homogeneity[homogeneity["judged_on"] == judge]
+    columns = {"mechanism": "mechanism", "size": "models", "level": "proxy score"}
+    for kind in ("homogeneous", "mixed"):
+        columns |= {f"{kind}_sets": f"{kind} sets", kind: f"{kind}, score"}
+    return here[[*columns, "difference"]].rename(columns=columns).reset_index(drop=True)
+
+
+def alternatives_shown(alternatives: pd.DataFrame) -> pd.DataFrame:
+    """Equally good sets for a page: how many, and the one that differs most."""
+    reach = zip(alternatives["difference_low"], alternatives["difference_high"], strict=True)
+    counts = zip(alternatives["equally_good"], alternatives["complete"], strict=True)
+    return pd.DataFrame(
+        {
+            "submission": alternatives["submission"],
+            "score": alternatives["score"],
+            "low end": alternatives["low"],
+            "equally good": [f"{count}" if all_ else f"over {count}" for count, all_ in counts],
+            "shared": alternatives["shared"],
+            "score of the other": alternatives["other_score"],
+            "difference": alternatives["difference"],
+            "its interval": [f"{number(low, 4)} to {number(high, 4)}" for low, high in reach],
+        }
+    )
+
+
+def contested(membership: pd.DataFrame, most: int = 10) -> pd.DataFrame:
+    """The models of contested place, the most contested of each submission.
+
+    Parameters
+    ----------
+    membership : pandas.DataFrame
+        Of `SelectionResults`.
+    most : int
+        Rows for each submission.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns submission, model, in the set, share; by submission and descending share.
+    """
+    between = membership[membership["share"].between(*CONTESTED)]
+    nearest = (between["share"] - 0.5).abs().sort_values(kind="stable").index
+    kept = between.loc[nearest].groupby("submission").head(most)
+    kept = kept.sort_values(["submission", "share"], ascending=[True, False], kind="stable")
+    words = {"in_set": "in the set"}
+    return (
+        kept.assign(in_set=kept["in_set"].astype(bool)).rename(columns=words).reset_index(drop=True)
+    )
+
+
+def firm_sentence(membership: pd.DataFrame) -> str:
+    """How many models of each submission have a place that the images settle, and their rivals."""
+    parts = []
+    for name, rows in membership.groupby("submission", sort=False):
+        inside = rows["in_set"].astype(bool)
+        firm = int((rows.loc[inside, "share"] > CONTESTED[1]).sum())
+        rivals = int((rows.loc[~inside, "share"] >= CONTESTED[0]).sum())
+        parts.append(
+            f"{firm} of the {inside.sum()} models of {name}, with {rivals} others contending"
+        )
+    return "; ".join(parts)
+
+
+def pools_sentence(pools: pd.DataFrame, reference_proxy: str, judge: str | None) -> str:
+    """Which pools are above their random pools, where, and which have one and the same best set.
+
+    Parameters
+    ----------
+    pools, reference_proxy, judge
+        As for `pools_shown`.
+
+    Returns
+    -------
+    str
+    """
+    images = [reference_proxy, *([judge] if judge else [])]
+    beside = beside_random_pools(pools, images).dropna(subset=[f"random_{reference_proxy}"])
+    above = [beside[name] > beside[f"random_{name}"] for name in images]
+    everywhere = above[0] & above[-1]
+    parts = [f"Above the average of random pools of their size on {' and '.join(images)}: "]
+    parts[0] += ", ".join(beside.loc[everywhere, "pool"]) or "none"
+    if judge:
+        only = ", ".join(beside.loc[above[0] & ~above[1], "pool"]) or "none"
+        parts.append(f"on {reference_proxy} only: {only}")
+    named = pools[pools["kind"] != "random"]
+    shared = [f"{', '.join(rows['pool'])}" for _, rows in named.groupby("models") if len(rows) > 1]
+    parts += [f"one and the same best set have: {names}" for names in shared]
+    return "; ".join(parts) + "."
+
+
+def regret_shown(regret: pd.DataFrame) -> pd.DataFrame:
+    """Regrets as a grid: a row for each way of choosing, a column for each judge, and the most."""
+    ways: Sequence[str] = list(dict.fromkeys(regret["chosen_on"]))
+    judges = list(dict.fromkeys(regret["judged_on"]))
+    wide = regret.pivot(index="chosen_on", columns="judged_on", values="regret")
+    wide = wide.loc[ways, judges].rename_axis(columns=None)
+    return wide.assign(**{"at most": wide.max(axis=1)}).rename_axis("chosen on").reset_index()
