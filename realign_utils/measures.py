@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from realign_utils.cka import GramStack, ModelFeatures, blocks_of, check_features, gram_stack
+from realign_utils.cka import GramStack, gram_stack
 from realign_utils.errors import UserError, unknown
+from realign_utils.model_features import ModelFeatures, blocks_of, check_features
 from realign_utils.progress import track
 
 CORRELATIONS = ("pearson", "spearman")
