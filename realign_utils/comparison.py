@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -80,6 +81,21 @@ class Comparison:
     def mean_chance(self, models: Sequence[str]) -> float:
         """Mean over the pairs of a set of what CKA would be for unrelated models."""
         return float(mean_of_pairs(self.chance.mean, self.places(models)))
+
+    def pair_values(self) -> np.ndarray:
+        """CKA of the pairs of different models, (m (m - 1) / 2,)."""
+        return self.similarity.numpy()[np.triu_indices(len(self.names), 1)]
+
+    def pair_averages(self) -> pd.Series:
+        """Means over all pairs of different models: CKA, its standard error, the chance level."""
+        parts = {
+            "CKA": self.similarity,
+            "standard error": self.resamples.standard_error,
+            "chance": self.chance.mean,
+            "deviation of chance": self.chance.standard_deviation,
+        }
+        everyone = range(len(self.names))
+        return pd.Series({name: float(mean_of_pairs(v, everyone)) for name, v in parts.items()})
 
     def learning_curve(self, models: Sequence[str]) -> pd.DataFrame:
         """Mean CKA of a set of models against the number of images.

@@ -478,3 +478,28 @@ def read_features(store: str | os.PathLike[str], file: str) -> np.ndarray:
         wrong = "is damaged" if path.exists() else "is missing"
         raise UserError(f"feature file {path} {wrong}: run 1_extract again")
     return features
+
+
+def images_of(store: str | os.PathLike[str], file: str) -> str:
+    """Hash of the images, in their order, whose features a file of the store holds.
+
+    Parameters
+    ----------
+    store, file
+        As of `read_features`, which verifies what is read here.
+
+    Returns
+    -------
+    str
+        The `ImageSet.content_hash`: equal for two models that saw the same images in one order.
+
+    Raises
+    ------
+    UserError
+        If there is no such feature file.
+    """
+    try:
+        with safetensors.safe_open(Path(store, file), "numpy") as opened:
+            return json.loads(opened.metadata()["realign"])["ingredients"]["images"]
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
+        raise UserError(f"{Path(store, file)} is no feature file: run 1_extract again") from None

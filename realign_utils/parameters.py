@@ -25,7 +25,7 @@ class _Section(BaseModel):
 
 class _Sample(_Section):
     number: int | None = Field(
-        500, ge=4, description="images to sample, stratified by class; null: all"
+        500, ge=5, description="images to sample, stratified by class; null: all"
     )
     seed: int = Field(0, ge=0, description="seed of the sample")
 
@@ -151,6 +151,13 @@ class Parameters(_Section):
     )
     estimator: Literal["biased", "debiased"] = Field(
         "biased", description="HSIC estimator of the CKA that the search maximises"
+    )
+    resamples: int = Field(
+        200, ge=20, description="random halves of the images, from which standard errors come"
+    )
+    curve_sizes: list[Annotated[int, Field(ge=4)]] = Field(
+        [50, 100, 200, 500, 1000, 2000, 5000],
+        description="numbers of images in the learning curve, beside all; larger ones are left out",
     )
     k: int = Field(20, ge=2, description="models in a submission")
     restarts: int = Field(500, ge=1, description="random initialisations of the search")
