@@ -84,7 +84,8 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # The halves are taken from the Gram matrices that are there already. Where these are too large for the memory (8 bytes × models ×
 # images², above 2 GB), subsets of 1,000 images are drawn instead and computed from the features, and the standard error is scaled to all
 # images. In the same pass smaller samples are drawn, for the learning curves of `4_calibrate`. For the 141 models on 10,000 images
-# all this together costs about as much as fifteen evaluations of all images.
+# all this together costs less than six evaluations of all images, because most subsets are small; the largest sizes are drawn only a few
+# times. A GPU is then advisable.
 #
 # **Chance** is the value that is left when one model's images are shuffled: what unrelated models would have. Mean and deviation over
 # all shuffles are known in closed form, so nothing is shuffled.
@@ -95,7 +96,7 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # %%
 where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
 compared = {}
-for name in track(sets, "CKA of all pairs"):
+for place, name in enumerate(track(sets, "CKA of all pairs")):
     rows = index[index["images"] == name]
     compared[name] = compare(
         [read_features(store, file) for file in rows["file"]],
@@ -103,7 +104,7 @@ for name in track(sets, "CKA of all pairs"):
         identifiers=[images_of(store, file) for file in rows["file"]],
         resamples=resamples,
         sizes=curve_sizes,
-        seed=seed,
+        seed=seed + place,  # sets of images are drawn apart, as they are apart
         device=where,
     )
 

@@ -8,12 +8,12 @@ can differ surely though their own intervals overlap. Scores on different images
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations, product
+from itertools import combinations, pairwise, product, takewhile
 
 import numpy as np
 import pandas as pd
 
-from realign_utils.calibrate import mean_similarity
+from realign_utils.calibrate import mean_similarity, rank_agreement
 from realign_utils.comparison import Comparison
 
 HOLDS, FAILS, CLOSE, UNTESTABLE = "holds", "does not hold", "too close to call", "not testable"
@@ -221,3 +221,94 @@ def measure_table(
 def order_of(means: pd.Series) -> str:
     """Names by descending value, such as ``S4 > S1 > S2``."""
     return " > ".join(means.sort_values(ascending=False, kind="stable").index)
+
+
+def by_measure(intervals: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """The order of the submissions by every measure, CKA's two estimators first.
+
+    Parameters
+    ----------
+    intervals, measures : pandas.DataFrame
+        As `mean_intervals` and `measure_table` give them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns images, measure, one for each submission, order, and agreement: share of the pairs
+        of submissions that stand as by biased CKA.
+    """
+    cka = intervals.assign(measure=intervals["estimator"] + " CKA")
+    columns = ["images", "measure", "submission", "mean"]
+    table = pd.concat([cka[columns], measures[columns]])
+    rows = []
+    for images, part in table.groupby("images", sort=False):
+        wide = part.pivot(index="measure", columns="submission", values="mean")
+        wide = wide.loc[part["measure"].unique(), part["submission"].unique()]
+        for measure, means in wide.iterrows():
+            agreement = rank_agreement(means, wide.loc["biased CKA"])
+            ends = {"order": order_of(means), "agreement": agreement}
+            rows.append({"images": images, "measure": measure, **means, **ends})
+    return pd.DataFrame(rows)
+
+
+def leads(intervals: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
+    """How far each submission is ahead of the next, on each set of images.
+
+    Parameters
+    ----------
+    intervals, differences : pandas.DataFrame
+        As `mean_intervals` and `paired_differences` give them, of one estimator.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns images, submission, ahead of, lead, low, high (the 95 % interval of the lead),
+        verdict (``sure``, or `CLOSE`).
+    """
+    back = differences.rename(columns={"first": "second", "second": "first"})
+    back = back.assign(difference=-back["difference"], low=-back["high"], high=-back["low"])
+    both = pd.concat([differences, back]).set_index(["images", "first", "second"])
+    rows = []
+    for images, part in intervals.groupby("images", sort=False):
+        order = part.sort_values("mean", ascending=False, kind="stable")["submission"]
+        for first, second in pairwise(order):
+            lead, low, high = both.loc[(images, first, second), ["difference", "low", "high"]]
+            sure = "sure" if call(low, high) > 0 else CLOSE
+            rows.append((images, first, second, lead, low, high, sure))
+    columns = ["images", "submission", "ahead of", "lead", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def against_images(curves: pd.DataFrame, images: str, numbers: Sequence[int]) -> pd.DataFrame:
+    """CKA, its chance level and the debiased value side by side, for few images and for many.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        As `learning_curves` gives them.
+    images : str
+        The set of images.
+    numbers : sequence of int
+        Numbers of images to show, where the curve has them; all images always are.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns submission, n, biased, low, high, chance, debiased.
+    """
+    part = curves[curves["images"] == images]
+    kept = part[part["n"].isin([*numbers, part["n"].max()])]
+    debiased = kept[kept["estimator"] == "debiased"][["submission", "n", "mean"]]
+    biased = kept[kept["estimator"] == "biased"]
+    biased = biased[["submission", "n", "mean", "low", "high", "chance"]]
+    both = biased.merge(debiased, on=["submission", "n"], suffixes=("", "_debiased"))
+    return both.rename(columns={"mean": "biased", "mean_debiased": "debiased"})
+
+
+def steady_from(curves: pd.DataFrame, images: str, estimator: str) -> int:
+    """The number of images from which on the order of the submissions is that of all images."""
+    part = curves[(curves["images"] == images) & (curves["estimator"] == estimator)]
+    orders = {n: order_of(rows.set_index("submission")["mean"]) for n, rows in part.groupby("n")}
+    numbers = sorted(orders, reverse=True)
+    same = list(takewhile(lambda n: orders[n] == orders[numbers[0]], numbers))
+    return int(same[-1])
