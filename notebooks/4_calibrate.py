@@ -254,7 +254,7 @@ where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
 found = []
 for s in track(sets, "other measures"):
     read_set = {
-        n: [read_features(store, index[s, m])[:LARGE] for m in ms] for n, ms in names.items()
+        n: [read_features(store, index[s, m])[:LARGE].copy() for m in ms] for n, ms in names.items()
     }
     by_measure = {
         measure: {n: compute(features, device=where).cpu() for n, features in read_set.items()}

@@ -430,6 +430,9 @@ table(
     file=f"{runs}/submission_differences.csv",
 )
 
+# %% [markdown]
+# A lead is worth what its interval says, not what its digits say: of twenty leads between sets that do not differ at all, one would be called sure.
+
 # %%
 judged_on = "evaluation" if "evaluation" in set(lead["images"]) else reference_proxy
 first = lead[lead["images"] == judged_on].iloc[0]
@@ -456,6 +459,10 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
+# %% [markdown]
+# Look for lines that still fall at their right end: more images would lower those scores further. Lines that cross on the way would have
+# given another order with fewer images.
+
 # %%
 curves = results.curves
 numbers = sorted(curves.loc[curves["images"] == reference_proxy, "n"].unique())
@@ -473,18 +480,18 @@ table(
 everything = side_by_side[side_by_side["n"] == numbers[-1]]
 excess = (everything["biased"] - everything["debiased"]).max()
 reach = ((everything["high"] - everything["low"]) / 2).max()
-order = [f"from {steady_from(curves, s, estimator)} on on `{s}`" for s in curves["images"].unique()]
-text = f"""At {numbers[-1]:,} images the biased estimate is above the debiased one by {
-    excess:.4f} at most; the intervals reach
-{reach:.4f} to either side at most. So here the number of images is a matter of {
-    "chance more than of bias" if reach > excess else "bias more than of chance"
-}, and to halve the intervals would take four times as many. The order of the submissions is that of all
-images {", ".join(order)}."""
+order = [f"{steady_from(curves, s, estimator)} (`{s}`)" for s in curves["images"].unique()]
+heavier = (
+    "sampling error outweighs the bias" if reach > excess else "bias outweighs the sampling error"
+)
+text = f"""At {numbers[-1]:,} images the biased estimate is above the debiased one by {excess:.4f} at most; the intervals reach
+{reach:.4f} to either side at most. So at this number of images the {heavier}; to halve the intervals would take four times as many. The
+submissions stand in the order of all images from so many images on: {", ".join(order)}."""
 display(Markdown(text.replace("\n", " ")))
 
 # %% [markdown]
-# A proxy with more images is one parameter away, e.g. `realign run demo -p proxies.cifar100_like.number=2000`; the profile `large` takes the
-# 10,000 images that the paper hopes for.
+# More images are one parameter away: `realign run demo -p profile=many -p proxies.cifar100_like.number=2000`. The profile `large` takes
+# the 10,000 images that the paper hopes for.
 #
 # ### Other measures than CKA
 #
@@ -501,6 +508,10 @@ table(
     "tbl:measures",
     file=f"{runs}/measures.csv",
 )
+
+# %% [markdown]
+# Linear CKA weighs the directions of the features by the square of their variance, and so sees the strongest few; Procrustes and the
+# neighbours see finer structure. Where they disagree with CKA, the sets are alike in the coarse and differ in the fine, or the reverse.
 
 # %%
 here = orders[orders["images"] == judged_on].set_index("measure")
