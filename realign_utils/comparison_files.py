@@ -120,5 +120,5 @@ def _square(rows: np.ndarray, m: int) -> torch.Tensor:
 def _read(path: str) -> torch.Tensor:
     if not Path(path).is_file():
         raise UserError(f"{path} is missing: run 2_cka again")
-    frame = pd.read_csv(path, index_col=0, float_precision="round_trip")
+    frame = pd.read_csv(path, index_col=0)
     return torch.from_numpy(frame.to_numpy(dtype=np.float64))

@@ -30,8 +30,9 @@ from torch import nn
 from realign_utils import features as features_module
 from realign_utils import pixels as pixels_module
 from realign_utils import store as store_module
+from realign_utils.cka import cka_matrix
 from realign_utils.errors import UserError
-from realign_utils.features import Extraction, extract, read_features
+from realign_utils.features import Extraction, extract, images_of, read_features
 from realign_utils.models import build, find_layer, interpolation_of
 from realign_utils.registry import choose, read_registry
 
@@ -395,6 +396,24 @@ def test_damaged_pixels_are_named_and_decoded_again(run, tmp_path, caplog, posit
 def test_a_missing_feature_file_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="is missing: run 1_extract again"):
         read_features(tmp_path, "features/00/0.safetensors")
+
+
+def test_a_feature_file_knows_its_images_and_their_order(run, tmp_path):
+    files = run().index["file"]
+    assert {images_of(tmp_path / "store", file) for file in files} == {FakeImages().content_hash}
+    other = run(images=FakeImages(seed=1)).index["file"]
+    mixed = [files[0], files[1], other[2]]
+    hashes = [images_of(tmp_path / "store", file) for file in mixed]
+    features = [read_features(tmp_path / "store", file) for file in mixed]
+    with pytest.raises(
+        UserError, match="third: its images, or their order, are not those of first"
+    ):
+        cka_matrix(features, names=list(SMALL.index), identifiers=hashes)
+
+
+def test_a_file_without_features_has_no_images(tmp_path):
+    with pytest.raises(UserError, match="is no feature file: run 1_extract again"):
+        images_of(tmp_path, "features/00/0.safetensors")
 
 
 def faulty(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
