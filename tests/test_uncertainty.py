@@ -104,6 +104,18 @@ def test_jackknife_leaves_out_each_image_in_turn(features, estimator):
         torch.testing.assert_close(result.matrices[image], expected, atol=1e-6, rtol=0)
 
 
+@each_estimator
+def test_the_plain_bootstrap_would_raise_cka_and_subsets_do_not(estimator):
+    generator = np.random.default_rng(0)
+    features = [generator.normal(size=(100, 200)) for _ in range(2)]  # unrelated
+    drawn = [generator.integers(0, 100, 100) for _ in range(50)]
+    copies = [cka_matrix([x[i] for x in features], estimator=estimator)[0, 1] for i in drawn]
+    parts = resample(features, size=99, draws=50, estimator=estimator)
+    value = parts.estimate[0, 1].item()
+    assert np.mean(copies) > value + 0.1
+    assert parts.matrices[:, 0, 1].mean().item() == pytest.approx(value, abs=0.01)
+
+
 def test_jackknife_standard_error_is_tukeys(features):
     result = jackknife(features)
     values = result.matrices[:, 0, 1]
