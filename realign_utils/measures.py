@@ -78,7 +78,7 @@ def _ranks(values: torch.Tensor) -> torch.Tensor:
 def mutual_knn(
     features: Sequence[Any],
     *,
-    k: int = 10,
+    k: int | None = None,
     names: Sequence[str] | None = None,
     device: str | torch.device | None = None,
 ) -> torch.Tensor:
@@ -91,7 +91,8 @@ def mutual_knn(
     features : sequence of m array_like, each (n, d_i)
         As in `realign_utils.cka.cka_matrix`.
     k : int, optional
-        Neighbours of each image; less than n. Unrelated models agree on k/(n−1) of them.
+        Neighbours of each image, less than n; by default 10, or half of the others if these are
+        fewer than 20. Unrelated models agree on k/(n−1) of them.
     names, device
         As in `cka_matrix`.
 
@@ -102,6 +103,7 @@ def mutual_knn(
     """
     models = check_features(features, names, device)
     n = models[0].shape[0]
+    k = min(10, (n - 1) // 2) if k is None else k
     if not 1 <= k < n:
         raise UserError(f"{k} nearest neighbours; from 1 to {n - 1} are possible with {n} images")
     neighbours = torch.zeros(len(models), n, n, device=models[0].device)
