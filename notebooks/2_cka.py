@@ -39,7 +39,7 @@ enter_project()  # paths below are relative to it, wherever the notebook was ope
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
 resamples = 200  # random halves of the images, from which standard errors come
-curve_sizes = [50, 100, 200, 500, 1000, 2000, 5000]  # numbers of images in the learning curve, beside all; larger ones are left out
+curve_sizes = [50, 100, 200, 500, 1000, 2000, 5000]  # numbers of images in the learning curve
 seed = 0  # seed of the search and of the figures
 device = "auto"  # auto, cpu, mps, cuda, cuda:N
 

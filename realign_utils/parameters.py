@@ -157,7 +157,7 @@ class Parameters(_Section):
     )
     curve_sizes: list[Annotated[int, Field(ge=4)]] = Field(
         [50, 100, 200, 500, 1000, 2000, 5000],
-        description="numbers of images in the learning curve, beside all; larger ones are left out",
+        description="numbers of images in the learning curve",
     )
     k: int = Field(20, ge=2, description="models in a submission")
     restarts: int = Field(500, ge=1, description="random initialisations of the search")
