@@ -25,7 +25,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from realign_utils.cka import blocks_of, cka_matrix, gram_stack, inner_products, plan
+from realign_utils.cka import cka_matrix, gram_stack, plan
+from realign_utils.grams import inner_products
+from realign_utils.model_features import blocks_of
 from realign_utils.uncertainty import resample
 
 DIMENSIONS = (256, 384, 512, 768, 1024, 1280, 1536, 1920, 2048, 3072)

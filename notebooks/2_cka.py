@@ -18,7 +18,8 @@
 #
 # Each model turned the same images into a matrix of features. Here every pair of models is compared by linear
 # centred kernel alignment (CKA, Kornblith et al. 2019), once for every set of images. In: the feature files that
-# `1_extract` left. Out: one labelled model × model matrix for each set of images and each estimator.
+# `1_extract` left. Out: one labelled model × model matrix for each set of images and each estimator, and beside it how sure every
+# cell is: standard error, 95 % interval, and what two unrelated models would have.
 
 # %%
 from pathlib import Path
@@ -26,10 +27,9 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown, display
 
-from realign_utils.calibrate import pair_values
-from realign_utils.cka import cka_matrix, gram_sums
-from realign_utils.features import read_features
-from realign_utils.matrices import write_matrix
+from realign_utils.comparison import compare
+from realign_utils.comparison_files import write_comparison
+from realign_utils.features import images_of, read_features
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 
@@ -38,6 +38,9 @@ enter_project()  # paths below are relative to it, wherever the notebook was ope
 # %% tags=["parameters"]
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
+resamples = 200  # random halves of the images, from which standard errors come
+curve_sizes = [50, 100, 200, 500, 1000, 2000, 5000]  # numbers of images in the learning curve
+seed = 0  # seed of the search and of the figures
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
 
 # %% [markdown]
@@ -69,18 +72,51 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 #
 # Two estimators are computed. The **biased** one is the paper's and the portal's. It is above zero even for unrelated features when
 # images are few and dimensions many. The **debiased** one (Song et al. 2012) has expectation zero there, and may be negative.
+#
+# ## How sure is a value?
+#
+# The images are a sample of all that one could have taken, so every value is an estimate. How far it might be off shows in how much it
+# changes on random halves of the images, drawn *without* replacement. The plain bootstrap, which draws as many images as there are *with*
+# replacement, is not used: an image that is drawn twice is a pair of equal images for *every* model, so all models seem to agree on it,
+# and CKA comes out too high. Halves have no such pairs, and the spread over halves is the standard error of the whole: a half has
+# twice the variance, and shares half of it with the whole.
+#
+# The halves are taken from the Gram matrices that are there already. Where these are too large for the memory (8 bytes × models ×
+# images², above 2 GB), subsets of 1,000 images are drawn instead and computed from the features, and the standard error is scaled to all
+# images. In the same pass smaller samples are drawn, for the learning curves of `4_calibrate`. For the 141 models on 10,000 images
+# all this together costs less than six evaluations of all images, because most subsets are small; the largest sizes are drawn only a few
+# times. A GPU is then advisable.
+#
+# **Chance** is the value that is left when one model's images are shuffled: what unrelated models would have. Mean and deviation over
+# all shuffles are known in closed form, so nothing is shuffled.
+#
+# Every feature file knows the images of which it was made. A model with other images than the first one's, or with the same in
+# another order, stops this notebook by name.
 
 # %%
-means = {}
-for name in track(sets, "CKA of all pairs"):
+where = "cpu" if device == "mps" else device.split(",")[0]  # Apple's GPUs have no float64
+compared = {}
+for place, name in enumerate(track(sets, "CKA of all pairs")):
     rows = index[index["images"] == name]
-    features = [read_features(store, file) for file in rows["file"]]
-    where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
-    sums = gram_sums(features, names=list(rows["model"]), device=where)
-    for estimator in ("biased", "debiased"):
-        similarity = cka_matrix(sums, estimator=estimator).cpu().numpy()
-        write_matrix(Path(runs) / "cka" / f"{name}_{estimator}.csv", rows["model"], similarity)
-        means[name, estimator] = pair_values(similarity, range(len(rows)))
+    compared[name] = compare(
+        [read_features(store, file) for file in rows["file"]],
+        names=list(rows["model"]),
+        identifiers=[images_of(store, file) for file in rows["file"]],
+        resamples=resamples,
+        sizes=curve_sizes,
+        seed=seed + place,  # sets of images are drawn apart, as they are apart
+        device=where,
+    )
+
+# %% [markdown]
+# Everything is a labelled CSV, `<images>_<estimator>.csv` and with the endings `_standard_error`, `_lower`, `_upper`, `_chance` and
+# `_chance_deviation`. The values on each subset are kept too, so that later notebooks get the interval of *any* number that is computed
+# from a matrix, such as a submission's mean or the difference of two, without the features.
+
+# %%
+for name, estimators in compared.items():
+    for comparison in estimators.values():
+        write_comparison(Path(runs) / "cka", name, comparison)
 
 # %% [markdown]
 # ## What came out
@@ -88,6 +124,9 @@ for name in track(sets, "CKA of all pairs"):
 # Over all pairs of different models. Expect the debiased values below the biased ones, and less so with more images.
 
 # %%
+means = {
+    (name, kind): c.pair_values() for name, kinds in compared.items() for kind, c in kinds.items()
+}
 table = pd.DataFrame(means).describe().loc[["min", "25%", "50%", "mean", "75%", "max"]]
 table.round(3)
 
@@ -103,3 +142,24 @@ display(
         f"The highest mean CKA is on **{largest}**: {table.loc['mean', (largest, 'biased')]:.3f}."
     )
 )
+
+# %% [markdown]
+# How sure a single cell is, and what unrelated models would have: the mean over all pairs of the standard error and of the chance level.
+# Expect the chance level of the debiased estimator to be zero, and the two estimators' standard errors to be alike.
+
+# %%
+pd.DataFrame(
+    {
+        (name, kind): c.pair_averages()
+        for name, kinds in compared.items()
+        for kind, c in kinds.items()
+    }
+).T.round(4)
+
+# %% [markdown]
+# Two cells whose values differ by less than some two standard errors should not be ranked by eye. The errors of cells of one matrix go
+# together, since they come from the same images: the interval of a *difference* is not to be had from two intervals, and `4_calibrate`
+# computes it from the subsets.
+#
+# A chance level near the values themselves would mean that the matrix shows the number of images and dimensions rather than the models.
+# Where it is far below them, as it should be here, the biased value and the debiased one differ little.

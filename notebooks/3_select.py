@@ -64,7 +64,7 @@ proxies = {  # image sets on which models are compared before submitting
 estimator = "biased"  # HSIC estimator of the CKA that the search maximises
 store = "runs/store"  # folder of features and weights, shared, by key
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
-resamples = 200  # random halves of the images that tell how firm a choice is
+resamples = 200  # random halves of the images, from which standard errors come
 families = {  # groups of Figure 4: queries on the registry's columns, or names
     "blur/ResNet": "family.str.contains('res|densenet')",
     "hybrid attention": "mechanism == 'hybrid'",

@@ -18,7 +18,8 @@
 #
 # Models are chosen on a proxy and judged on other images. In: the matrices of `2_cka`, the submissions of `3_select`, and the scores of
 # the evaluation. Out: the table of section 3.1, the mean CKA within families of architectures, and what the choice of the pool, of the
-# mechanism and of the proxy costs on other images.
+# mechanism and of the proxy costs on other images. Then how sure all of this is: intervals, leads that are more than chance, learning
+# curves, and the same sets by other measures than CKA.
 
 # %%
 from pathlib import Path
@@ -33,17 +34,31 @@ from realign_utils.calibrate import (
     mean_similarity,
     rank_agreement,
 )
+from realign_utils.comparison_files import read_comparison
+from realign_utils.features import read_features
 from realign_utils.homogeneity import homogeneous_against_mixed
+from realign_utils.intervals import (
+    learning_curves,
+    mean_intervals,
+    measure_table,
+    paired_differences,
+    with_image_intervals,
+)
 from realign_utils.matrices import read_matrix
+from realign_utils.measures import MEASURES
 from realign_utils.profiles import enter_project
+from realign_utils.progress import track
 from realign_utils.registry import read_registry
 from realign_utils.selection import members as members_of
 from realign_utils.stability import regret_table
 from realign_utils.store import write_text
+from realign_utils.uncertainty import LARGE
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
 # %% tags=["parameters"]
+store = "runs/store"  # folder of features and weights, shared, by key
+device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
 proxies = {  # image sets on which models are compared before submitting
@@ -193,15 +208,92 @@ write_text(Path(runs) / "rank_agreement.csv", agreement.to_csv(index_label="prox
 agreement.round(3).to_frame()
 
 # %% [markdown]
+# ## How sure are the scores?
+#
+# The same models on other images of the same kind would score a little differently. The interval says how much: it comes from the
+# random halves of the images that `2_cka` kept. *Chance* is what a set of unrelated models would score on as many images.
+#
+# What the interval does not hold: a set chosen *on* these images owes part of its score to them. Only the score on images by which
+# nothing was chosen, the evaluation, is free of that optimism.
+
+# %%
+names = {name: list(table["model"]) for name, table in tables.items()}
+estimators = ("biased", "debiased")
+compared = {s: {e: read_comparison(Path(runs) / "cka", s, e) for e in estimators} for s in sets}
+intervals = mean_intervals(compared, names)
+write_text(Path(runs) / "submission_intervals.csv", intervals.to_csv(index=False))
+intervals[intervals["estimator"] == estimator].drop(columns="estimator").round(4)
+
+# %% [markdown]
+# ## Is a lead more than chance?
+#
+# Two sets are compared on the same images, pair by pair of halves, so that what an image adds to both cancels. Expect intervals of
+# differences to be narrower than those of the scores: sets whose own intervals overlap may still differ surely.
+
+# %%
+differences = paired_differences(compared, names)
+write_text(Path(runs) / "submission_differences.csv", differences.to_csv(index=False))
+differences[differences["estimator"] == estimator].drop(columns="estimator").round(4)
+
+# %% [markdown]
+# *Higher* names the set that leads on these images at the 95 % level. Where it says "too close to call", the table's order is an accident
+# of the sample, however many digits are printed. With six comparisons on a set of images, one in some twenty would seem sure by chance
+# alone: a lead whose interval only just excludes zero is weak evidence.
+#
+# ## Would more images have helped?
+#
+# The mean CKA of each set against the number of images. Expect the biased estimate to fall as images are added, and its chance level with
+# it; the debiased one should stay level and only get surer. The interval is that of *one* sample of so many images.
+
+# %%
+curves = learning_curves(compared, names)
+write_text(Path(runs) / "learning_curve.csv", curves.to_csv(index=False))
+shown = curves[(curves["images"] == reference_proxy) & (curves["estimator"] == "biased")]
+shown.pivot(index="n", columns="submission", values="mean").round(4)
+
+# %% [markdown]
+# Where the columns keep their order from some number of images on, more images would not change who is first; where they cross or lie
+# within the intervals of each other, they might.
+#
+# ## Is it CKA, or would another measure say the same?
+#
+# Four other ways to compare two models: the correlation of all distances between images (RSA, Pearson and Spearman), the share of an
+# image's nearest neighbours on which two models agree, and the angle left after the best rotation (Procrustes). All are 1 for models that
+# see the same. Levels cannot be compared across measures; the *order* of the sets can. Since a rotation is sought for every pair of
+# models, only the pairs within a set are computed, on its first images (1,000 at most; a sample begins with a smaller sample).
+
+# %%
+index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
+where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
+found = []
+for s in track(sets, "other measures"):
+    read_set = {
+        n: [read_features(store, index[s, m])[:LARGE].copy() for m in ms] for n, ms in names.items()
+    }
+    by_measure = {
+        measure: {n: compute(features, device=where).cpu() for n, features in read_set.items()}
+        for measure, compute in MEASURES.items()
+    }
+    found.append(measure_table(by_measure, s))
+measures = pd.concat(found)
+write_text(Path(runs) / "measures.csv", measures.to_csv(index=False))
+measures.pivot(index=["images", "measure"], columns="submission", values="mean").round(3)
+
+# %% [markdown]
+# A conclusion that holds by every measure is about the models; one that holds by CKA alone is about CKA. Linear CKA weighs directions by
+# their variance squared, so it sees mostly the few strongest; Procrustes and the neighbours see finer structure.
+#
 # ## Within families
 #
 # Figure 4 of the paper: the mean CKA over the pairs within each family. The interval is a jackknife over *models*, since pairs that
-# share a model are not independent.
+# share a model are not independent. The columns *images_low* and *images_high* say how much the *images* leave open, for these very
+# models.
 
 # %%
 known = read_registry(registry)
 groups = {family: members_of(known, which, models) for family, which in families.items()}
 within = pd.concat([family_similarity(read[s][1], groups).assign(images=s) for s in sets])
+within = with_image_intervals(within, {s: compared[s][estimator] for s in sets}, groups)
 write_text(Path(runs) / "family_similarity.csv", within.to_csv(index=False))
 within.pivot(index="family", columns="images", values="mean")[sets].round(3)
 

@@ -253,6 +253,20 @@ Image(f"{stem}.png", retina=True)
 # %% [markdown]
 # A proxy whose marks stand one above the other, wherever that is, ranks the submissions as the evaluation does.
 #
+# ## How many images are enough?
+#
+# The score of each submission against the number of images, as `4_calibrate` left it. Expect the solid lines, the biased estimate, to fall
+# to the dashed ones, the debiased estimate, as the chance level below them falls.
+
+# %%
+curves = pd.read_csv(Path(runs) / "learning_curve.csv")
+stem = draw.save(draw.learning_curves(curves), figures, "learning_curves")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# Where a solid line still falls at its right end, more images would lower the score. Bands that overlap do not mean a tie: all submissions
+# see the same images, and the interval of the *difference* is narrower (`4_calibrate`).
+#
 # ## Pools: what is gained by choosing from a part
 #
 # Above, the best set of each pool of candidates on the reference proxy, and the same set on other images, on a grey range: the best

@@ -21,11 +21,13 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
+from realign_utils.findings import findings
+from realign_utils.intervals import VERDICTS, against_images, by_measure, leads, steady_from
 from realign_utils.matrices import read_matrix
 from realign_utils.profiles import enter_project
 from realign_utils.published import quantities, settle
 from realign_utils.report import figure, table
-from realign_utils.results import durations, findings, model_counts, provenance, read_results
+from realign_utils.results import durations, model_counts, provenance, read_results
 from realign_utils.selection_results import (
     alternatives_shown,
     contested,
@@ -148,12 +150,9 @@ results = read_results(runs)
 compared, tried = model_counts(results)
 scores = results.calibration
 roles = {"highlight": highlight, "contrast": contrast}
-found = findings(results, reference_proxy=reference_proxy, proxies=list(proxies), **roles)
-verdicts = (
-    found["verdict"]
-    .value_counts()
-    .reindex(["holds", "does not hold", "not testable"], fill_value=0)
-)
+proxy_options = {"reference_proxy": reference_proxy, "proxies": list(proxies)}
+found = findings(results, estimator=estimator, **proxy_options, **roles)
+verdicts = found["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
 scored = scores["real"].notna().any()
 known = "real" if scored else reference_proxy
 score_name = "real score" if scored else f"score on {reference_proxy}, in want of an evaluation,"
@@ -169,7 +168,8 @@ The entry selects {k} models whose representations are as alike as possible, by 
 of one kind of architecture keep their alignment on new images better than mixed sets do. Here {compared} of {tried} models
 were compared on {len(proxies)} proxies of {numbers} images each. The best {score_name} is
 {scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(found)} of the paper's findings {verdicts["holds"]} hold in this
-run, {verdicts["does not hold"]} do not, and {verdicts["not testable"]} cannot be tested in it ([@tbl:findings])."""
+run, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too close to call, and {verdicts["not testable"]} cannot be
+tested in it ([@tbl:findings])."""
 display(Markdown(text.replace("\n", " ")))
 
 # %% [markdown]
@@ -547,11 +547,156 @@ table(
 )
 
 # %% [markdown]
+# ## How sure are these numbers?
+#
+# The paper names the 500 images of each proxy as its first limitation. Three questions are behind it: how far a score might be off, whether
+# more images would have changed it, and whether it is a matter of CKA alone.
+#
+# ### Intervals of the scores
+#
+# The interval of a score ([@tbl:intervals]) is that of its expectation on as many other images of the same kind. It comes from random
+# subsets of the images, drawn *without* replacement. The plain bootstrap draws with replacement; but an image drawn twice is a pair of
+# equal images for every model, which all models find alike, so that CKA would come out too high. What the interval does not hold: a set
+# that was chosen on these very images owes them part of its score, which the evaluation does not share.
+
+# %%
+key = ["images", "submission"]
+main = results.intervals[results.intervals["estimator"] == estimator].set_index(key)
+other = {e: part.set_index(key) for e, part in results.intervals.groupby("estimator")}
+sure = main[["n", "mean", "low", "high"]].rename(columns={"mean": f"{estimator} CKA"})
+sure["chance"] = other["biased"]["chance"]
+other_name = "debiased" if estimator == "biased" else "biased"
+sure[f"{other_name} CKA"] = other[other_name]["mean"]
+table(
+    sure.reset_index(),
+    f"Mean pairwise CKA of each submission ({estimator} estimator) with its 95 % interval, what unrelated models would have "
+    f"on as many images (chance, biased estimator), and the {other_name} value.",
+    "tbl:intervals",
+    digits=4,
+    file=f"{runs}/submission_intervals.csv",
+)
+
+# %% [markdown]
+# A biased value minus its chance level is *not* the debiased value: the chance level is that of unrelated models, and the more alike
+# models are, the less the bias adds. Only where both estimators agree do the number of images and the dimensions not matter.
+#
+# Whether one set leads another is a question of its own. Both are scored on the same images, so what an image adds to both cancels, and the
+# interval of the *difference* ([@tbl:leads]) may be much narrower than those of the scores: expect some leads to be sure although the
+# intervals of the two scores overlap.
+
+# %%
+differences = results.differences[results.differences["estimator"] == estimator]
+lead = leads(main.reset_index(), differences)
+table(
+    lead,
+    "How far each submission is ahead of the next on each set of images, with the 95 % interval of the lead (paired, on the "
+    "same images). Too close to call: the interval holds zero.",
+    "tbl:leads",
+    digits=4,
+    file=f"{runs}/submission_differences.csv",
+)
+
+# %% [markdown]
+# A lead is worth what its interval says, not what its digits say: of twenty leads between sets that do not differ at all, one would be called sure.
+
+# %%
+judged_on = "evaluation" if "evaluation" in set(lead["images"]) else reference_proxy
+first = lead[lead["images"] == judged_on].iloc[0]
+of_first, of_next = (main.loc[(judged_on, first[c])] for c in ("submission", "ahead of"))
+own = "overlap" if of_first["low"] < of_next["high"] else "do not overlap"
+text = f"""On *{judged_on}*, {first["submission"]} is ahead of {first["ahead of"]} by {first["lead"]:.4f} ({first["low"]:.4f} to
+{first["high"]:.4f}), which is {first["verdict"]}; the intervals of the two scores {own}. Of the {len(lead)} leads of
+[@tbl:leads], {(lead["verdict"] == "sure").sum()} are sure."""
+display(Markdown(text.replace("\n", " ")))
+
+# %% [markdown]
+# ### Few images and many
+#
+# [@fig:learning] shows each score against the number of images, [@tbl:few-and-many] CKA, its chance level and the debiased value side by side.
+# The biased estimate falls as images are added, as its chance level does; the debiased one should stay level and only get surer. An
+# interval at $n$ images is that of one sample of $n$ images.
+
+# %%
+figure(
+    f"{figures}/learning_curves",
+    "Mean CKA of the submissions against the number of images: biased (solid, with the 95 % interval of one sample of so many "
+    "images) and debiased (dashed); below, the chance level of the biased estimate.",
+    "fig:learning",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %% [markdown]
+# Look for lines that still fall at their right end: more images would lower those scores further. Lines that cross on the way would have
+# given another order with fewer images.
+
+# %%
+curves = results.curves
+numbers = sorted(curves.loc[curves["images"] == reference_proxy, "n"].unique())
+side_by_side = against_images(curves, reference_proxy, [numbers[0], 500])
+table(
+    side_by_side,
+    f"CKA (biased) with the 95 % interval of one sample of $n$ images, its chance level, and the debiased value, on "
+    f"`{reference_proxy}`: for few images, for the paper's 500, and for all that this run has.",
+    "tbl:few-and-many",
+    digits=4,
+    file=f"{runs}/learning_curve.csv",
+)
+
+# %%
+everything = side_by_side[side_by_side["n"] == numbers[-1]]
+excess = (everything["biased"] - everything["debiased"]).max()
+reach = ((everything["high"] - everything["low"]) / 2).max()
+order = [f"{steady_from(curves, s, estimator)} (`{s}`)" for s in curves["images"].unique()]
+heavier = (
+    "sampling error outweighs the bias" if reach > excess else "bias outweighs the sampling error"
+)
+text = f"""At {numbers[-1]:,} images the biased estimate is above the debiased one by {excess:.4f} at most; the intervals reach
+{reach:.4f} to either side at most. So at this number of images the {heavier}; to halve the intervals would take four times as many. The
+submissions stand in the order of all images from so many images on: {", ".join(order)}."""
+display(Markdown(text.replace("\n", " ")))
+
+# %% [markdown]
+# More images are one parameter away: `realign run demo -p profile=many -p proxies.cifar100_like.number=2000`. The profile `large` takes
+# the 10,000 images that the paper hopes for.
+#
+# ### Other measures than CKA
+#
+# Does the order survive another measure ([@tbl:measures])? Representational similarity analysis (RSA) correlates the distances between
+# images; mutual $k$-nearest neighbours [@huh2024] counts common neighbours; Procrustes takes the angle left after the best rotation. Their
+# levels cannot be compared with each other, their orders can.
+
+# %%
+orders = by_measure(results.intervals, results.measures)
+table(
+    orders,
+    "Mean similarity of the submissions by several measures, the order that each gives, and the share of pairs of submissions "
+    "that it puts as biased CKA does.",
+    "tbl:measures",
+    file=f"{runs}/measures.csv",
+)
+
+# %% [markdown]
+# Linear CKA weighs the directions of the features by the square of their variance, and so sees the strongest few; Procrustes and the
+# neighbours see finer structure. Where they disagree with CKA, the sets are alike in the coarse and differ in the fine, or the reverse.
+
+# %%
+here = orders[orders["images"] == judged_on].set_index("measure")
+by_cka = here.loc["biased CKA", "order"]
+rest = here.drop(index="biased CKA")
+kept, leader = rest["order"] == by_cka, by_cka.partition(" ")[0]
+same = sum(text.partition(" ")[0] == leader for text in rest["order"])
+text = f"""On *{judged_on}* biased CKA has {by_cka}. Of the {len(rest)} other measures, {kept.sum()} keep that order
+({", ".join(rest.index[kept]) or "none"}); {same} of them put {leader} first. An order of two sets that are too close to call by
+[@tbl:leads] may turn by chance, whatever the measure."""
+display(Markdown(text.replace("\n", " ")))
+
+# %% [markdown]
 # ## Discussion
 #
 # ### The paper's findings on this run
 #
-# Each verdict is computed from this run's files. A finding that does not hold in the demo says something about the demo's small world,
+# Each verdict is computed from this run's files. A comparison of scores *holds* only if the 95 % interval of the difference excludes zero;
+# otherwise it is too close to call. The portal's scores, of unknown images, are taken as they are. A finding that does not hold in the demo says something about the demo's small world,
 # not necessarily about the paper's; a finding that holds shows that the mechanism can arise.
 
 # %%
@@ -598,7 +743,7 @@ figure(
 # ### Limitations
 #
 # A handful of submissions makes every statement about calibration coarse. With few images biased CKA is too high, the more so
-# the more dimensions the features have. The layer is the registry's penultimate one; others may align differently.
+# the more dimensions the features have; how much here, [@sec:few-images-and-many] says. The layer is the registry's penultimate one; others may align differently.
 
 # %% [markdown]
 # ## Conclusion
@@ -606,8 +751,10 @@ figure(
 # %%
 failing = found.loc[found["verdict"] == "does not hold", "finding"]
 untested = found.loc[found["verdict"] == "not testable", "finding"]
+close = found.loc[found["verdict"] == "too close to call", "finding"]
 text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}."
 text += f" Not confirmed here: {'; '.join(failing)}." if len(failing) else ""
+text += f" Too close to call: {'; '.join(close)}." if len(close) else ""
 text += f" Not testable here: {'; '.join(untested)}." if len(untested) else ""
 display(Markdown(text))
 

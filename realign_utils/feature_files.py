@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import PIL
+import safetensors
 import timm
 import torch
 
@@ -183,3 +185,28 @@ def read_features(store: str | os.PathLike[str], file: str) -> np.ndarray:
         raise UserError(f"feature file {path} {wrong}: run 1_extract again")
     features = found.rows()
     return features if features.nbytes > _MAPPED else np.array(features)
+
+
+def images_of(store: str | os.PathLike[str], file: str) -> str:
+    """Hash of the images, in their order, whose features a file of the store holds.
+
+    Parameters
+    ----------
+    store, file
+        As of `read_features`, which verifies what is read here.
+
+    Returns
+    -------
+    str
+        The `ImageSet.content_hash`: equal for two models that saw the same images in one order.
+
+    Raises
+    ------
+    UserError
+        If there is no such feature file.
+    """
+    try:
+        with safetensors.safe_open(Path(store, file), "numpy") as opened:
+            return json.loads(opened.metadata()["realign"])["ingredients"]["images"]
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
+        raise UserError(f"{Path(store, file)} is no feature file: run 1_extract again") from None

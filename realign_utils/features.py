@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from realign_utils.extraction import FAILURES, INDEX, Extractor, Job
-from realign_utils.feature_files import read_features
+from realign_utils.feature_files import images_of, read_features
 from realign_utils.progress import track
 from realign_utils.settings import Settings, devices_of, name_of_device
 from realign_utils.store import sweep
 
-__all__ = ["Extraction", "extract", "name_of_device", "read_features"]
+__all__ = ["Extraction", "extract", "images_of", "name_of_device", "read_features"]
 
 
 @dataclass(frozen=True)

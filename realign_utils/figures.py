@@ -36,6 +36,7 @@ from realign_utils.figure_style import (
     save,
 )
 from realign_utils.heatmaps import Panel, heatmap, heatmaps, overview
+from realign_utils.learning_curve_figure import learning_curves
 from realign_utils.map_figure import embedding_map
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "family_bars",
     "heatmap",
     "heatmaps",
+    "learning_curves",
     "overview",
     "save",
     "trajectory",

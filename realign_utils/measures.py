@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from realign_utils.cka import GramStack, ModelFeatures, blocks_of, check_features, gram_stack
+from realign_utils.cka import GramStack, gram_stack
 from realign_utils.errors import UserError, unknown
+from realign_utils.model_features import ModelFeatures, blocks_of, check_features
 from realign_utils.progress import track
 
 CORRELATIONS = ("pearson", "spearman")
@@ -77,7 +78,7 @@ def _ranks(values: torch.Tensor) -> torch.Tensor:
 def mutual_knn(
     features: Sequence[Any],
     *,
-    k: int = 10,
+    k: int | None = None,
     names: Sequence[str] | None = None,
     device: str | torch.device | None = None,
 ) -> torch.Tensor:
@@ -90,7 +91,8 @@ def mutual_knn(
     features : sequence of m array_like, each (n, d_i)
         As in `realign_utils.cka.cka_matrix`.
     k : int, optional
-        Neighbours of each image; less than n. Unrelated models agree on k/(n−1) of them.
+        Neighbours of each image, less than n; by default 10, or half of the others if these are
+        fewer than 20. Unrelated models agree on k/(n−1) of them.
     names, device
         As in `cka_matrix`.
 
@@ -101,6 +103,7 @@ def mutual_knn(
     """
     models = check_features(features, names, device)
     n = models[0].shape[0]
+    k = min(10, (n - 1) // 2) if k is None else k
     if not 1 <= k < n:
         raise UserError(f"{k} nearest neighbours; from 1 to {n - 1} are possible with {n} images")
     neighbours = torch.zeros(len(models), n, n, device=models[0].device)

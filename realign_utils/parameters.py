@@ -26,7 +26,7 @@ class _Section(BaseModel):
 
 class _Sample(_Section):
     number: int | None = Field(
-        500, ge=4, description="images to sample, stratified by class; null: all"
+        500, ge=5, description="images to sample, stratified by class; null: all"
     )
     seed: int = Field(0, ge=0, description="seed of the sample")
 
@@ -214,6 +214,13 @@ class Parameters(_Section):
     estimator: Literal["biased", "debiased"] = Field(
         "biased", description="HSIC estimator of the CKA that the search maximises"
     )
+    resamples: int = Field(
+        200, ge=20, description="random halves of the images, from which standard errors come"
+    )
+    curve_sizes: list[Annotated[int, Field(ge=4)]] = Field(
+        [50, 100, 200, 500, 1000, 2000, 5000],
+        description="numbers of images in the learning curve",
+    )
     k: int = Field(20, ge=2, description="models in a submission")
     restarts: int = Field(500, ge=1, description="random initialisations of the search")
     seed: int = Field(0, ge=0, description="seed of the search and of the figures")
@@ -228,9 +235,6 @@ class Parameters(_Section):
     )
     highlight: str = Field(description="the submission of Figures 2, 5, 6 and 7")
     contrast: str = Field(description="the submission beside it in Figure 3")
-    resamples: int = Field(
-        200, ge=20, description="random halves of the images that tell how firm a choice is"
-    )
     proof_seconds: int = Field(60, ge=1, description="time limit of the upper bound of each search")
     runs: str = Field(description="folder of the results; not given: runs/<profile>")
     figures: str = Field(description="folder of the figures; not given: figures/<profile>")

@@ -1,4 +1,4 @@
-"""How sure is a CKA value: resampled images, a jackknife, the chance level, a learning curve.
+"""How sure is a CKA value: resampled images without replacement, and a jackknife as a check.
 
 The images are a sample, so every CKA value is an estimate. A subset of the images needs only its
 own pairs (i, j) of the Gram stack, so nothing is computed anew from the features while the stack
@@ -15,36 +15,27 @@ value of all n with variance σ²(1/s − 1/n), and the value of all n around it
 which for s = n/2 is the spread itself (the delete-half jackknife, Shao & Wu 1989).
 
 The interval is about the estimator's own expectation with n images. For the debiased estimator
-that is, to O(1/n), the population's CKA; for the biased one it is higher (compare `chance`).
+that is, to O(1/n), the population's CKA; for the biased one it is higher (`realign_utils.chance`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import t as student
 
-from realign_utils.cka import (
-    ESTIMATORS,
-    MEMORY,
-    GramStack,
-    GramSums,
-    cka_matrix,
-    cka_of_sums,
-    float32_products,
-    gram_stack,
-    gram_sums,
-    hsic,
-    inner_products,
-)
-from realign_utils.errors import UserError, unknown
+from realign_utils.cka import GramStack, GramSums, cka_matrix, cka_of_sums, gram_stack, gram_sums
+from realign_utils.errors import UserError
+from realign_utils.grams import MEMORY, float32_products, inner_products
 
 LARGE = 1000
 """Images in a resample, by default, where the Gram stack does not fit the memory."""
+_TOGETHER = 64  # subsets of which the row sums are one product: a pass over the whole stack
 
 
 @dataclass(frozen=True)
@@ -119,38 +110,6 @@ class Resamples:
         return values.std(0) * (self.size / (self.n - self.size)) ** 0.5
 
 
-@dataclass(frozen=True)
-class Chance:
-    """CKA of models whose images are shuffled against each other: exact moments over all shuffles.
-
-    Attributes
-    ----------
-    mean, standard_deviation : torch.Tensor
-        (m, m), float64; the diagonal is that of a model against its own shuffled copy.
-    """
-
-    mean: torch.Tensor
-    standard_deviation: torch.Tensor
-
-
-@dataclass(frozen=True)
-class LearningCurve:
-    """A set's mean CKA against the number of images.
-
-    Attributes
-    ----------
-    sizes : tuple of int
-        Numbers of images.
-    means, standard_errors : torch.Tensor
-        (len(sizes),), float64: average over the draws, and the standard error that one sample of
-        so many new images would have.
-    """
-
-    sizes: tuple[int, ...]
-    means: torch.Tensor
-    standard_errors: torch.Tensor
-
-
 def mean_of_pairs(matrices: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
     """Mean over the pairs of different models of a set: from (..., m, m) to (...)."""
     places = torch.as_tensor(list(members))
@@ -160,7 +119,7 @@ def mean_of_pairs(matrices: torch.Tensor, members: Sequence[int]) -> torch.Tenso
     return matrices[..., places[rows], places[columns]].mean(-1)
 
 
-def draw_subsets(n: int, size: int, draws: int, seed: int) -> torch.Tensor:
+def draw_subsets(n: int, size: int, draws: int, seed: int | Sequence[int]) -> torch.Tensor:
     """Random subsets of the images: (draws, size), each sorted and without repetition."""
     if not 4 <= size < n:
         raise UserError(f"resamples of {size} images; from 4 to {n - 1} of the {n} are possible")
@@ -213,59 +172,91 @@ def resample(
     """
     if not 0 < level < 1:
         raise UserError(f"level {level} of the intervals; between 0 and 1 is allowed")
-    keywords = {"names": names, "device": device}
-    stack = _stack_if_it_fits(features, memory, **keywords)
-    if stack is not None:
-        n = stack.diagonal.shape[1]
-        subsets = draw_subsets(n, n // 2 if size is None else size, draws, seed)
-        estimate = cka_matrix(stack, estimator=estimator)
-        matrices = _from_stack(stack, subsets, estimator)
-    else:
-        n = len(features[0])
-        subsets = draw_subsets(n, min(n // 2, LARGE) if size is None else size, draws, seed)
-        keywords["memory"] = memory
+    keywords = {"names": names, "device": device, "memory": memory}
+    stack = stack_if_it_fits(features, **keywords)
+    n = len(features[0]) if stack is None else stack.diagonal.shape[1]
+    usual = usual_size(n, fits=stack is not None)
+    subsets = draw_subsets(n, usual if size is None else size, draws, seed)
+    if stack is None:
         estimate = cka_matrix(features, estimator=estimator, **keywords)
-        sums = (gram_sums(features, images=subset, **keywords) for subset in subsets)
-        matrices = torch.stack([cka_of_sums(part, estimator).cpu() for part in sums])
+    else:
+        estimate = cka_matrix(stack, estimator=estimator)
+    sums = subset_sums(features if stack is None else stack, subsets, **keywords)
+    matrices = torch.stack([cka_of_sums(part, estimator).cpu() for part in sums])
     return Resamples(estimate.cpu(), matrices, subsets.shape[1], n, level)
 
 
-def _stack_if_it_fits(
-    features: Sequence[Any] | GramStack,
-    memory: int,
-    *,
-    names: Sequence[str] | None,
-    device: str | torch.device | None,
+def usual_size(n: int, *, fits: bool) -> int:
+    """Images in a resample: half of them; at most `LARGE` if the Gram stack does not fit."""
+    return max(4, n // 2 if fits else min(n // 2, LARGE))
+
+
+def stack_if_it_fits(
+    features: Sequence[Any] | GramStack, *, memory: int = MEMORY, **keywords: Any
 ) -> GramStack | None:
+    """The Gram stack, if it and its copy fit the memory; `keywords` as of `gram_stack`."""
     if isinstance(features, GramStack):
         return features
     if len(features) and 8 * len(features) * len(features[0]) ** 2 > memory:
         return None
-    return gram_stack(features, names=names, device=device)
+    return gram_stack(features, **keywords)
 
 
-def _from_stack(stack: GramStack, subsets: torch.Tensor, estimator: str) -> torch.Tensor:
-    """CKA on each subset from its pairs of images: (draws, m, m), float64, on the CPU."""
-    m, n = stack.diagonal.shape
-    subsets = subsets.to(stack.grams.device)
+def subset_sums(
+    features: Sequence[Any] | GramStack, subsets: Iterable[torch.Tensor], **keywords: Any
+) -> Iterator[GramSums]:
+    """The sums over each of several subsets of the images, of any sizes.
+
+    Parameters
+    ----------
+    features : sequence of m array_like, each (n, d_i), or GramStack
+        From a stack only the subset's own pairs of images are read; else each subset's Gram
+        matrices are built from its features.
+    subsets : iterable of torch.Tensor
+        The images' places.
+    **keywords
+        names, device, memory: as of `gram_sums`; a stack needs none.
+
+    Yields
+    ------
+    GramSums
+    """
+    if not isinstance(features, GramStack):
+        yield from (gram_sums(features, images=subset, **keywords) for subset in subsets)
+        return
     # The entries of all models for a pair of images side by side: a pair is one contiguous read.
-    pairs = stack.grams.flatten(1).T.contiguous()
-    inside = torch.zeros(len(subsets), n, device=pairs.device).scatter_(1, subsets, 1.0)
-    upper = torch.triu_indices(subsets.shape[1], subsets.shape[1], 1, device=pairs.device)
-    matrices = []
+    pairs = features.grams.flatten(1).T.contiguous()
+    m, n = features.diagonal.shape
+    for some in _in_groups(subsets, _TOGETHER):
+        inside = torch.zeros(len(some), n, device=pairs.device)
+        for row, subset in zip(inside, some, strict=True):
+            row[subset] = 1
+        with float32_products(tf32=False):
+            row_sums = (inside @ pairs.view(n, n * m)).view(-1, n, m)
+        for subset, rows in zip(some, row_sums, strict=True):
+            yield _sums_of_pairs(features, pairs, subset.to(pairs.device), rows)
+
+
+def _in_groups(subsets: Iterable[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
+    remaining = iter(subsets)
+    while some := list(islice(remaining, size)):
+        yield some
+
+
+def _sums_of_pairs(
+    stack: GramStack, pairs: torch.Tensor, subset: torch.Tensor, row_sums: torch.Tensor
+) -> GramSums:
+    n = stack.diagonal.shape[1]
+    upper = torch.triu_indices(len(subset), len(subset), 1, device=pairs.device)
     with float32_products(tf32=False):
-        row_sums = (inside @ pairs.view(n, n * m)).view(-1, n, m)
-        for subset, rows in zip(subsets, row_sums, strict=True):
-            chosen = pairs[subset[upper[0]] * n + subset[upper[1]]]
-            sums = GramSums(
-                names=stack.names,
-                products=2 * inner_products(chosen.T),
-                row_sums=rows[subset].T.double(),
-                diagonal=stack.diagonal[:, subset],
-                scales=stack.scales,
-            )
-            matrices.append(cka_of_sums(sums, estimator).cpu())
-    return torch.stack(matrices)
+        products = inner_products(pairs[subset[upper[0]] * n + subset[upper[1]]].T)
+    return GramSums(
+        names=stack.names,
+        products=2 * products,
+        row_sums=row_sums[subset].T.double(),
+        diagonal=stack.diagonal[:, subset],
+        scales=stack.scales,
+    )
 
 
 def jackknife(
@@ -311,94 +302,3 @@ def jackknife(
         )
         matrices.append(cka_of_sums(sums, estimator).cpu())
     return Resamples(estimate, torch.stack(matrices), n - 1, n, level)
-
-
-def chance(sums: GramSums | GramStack, *, estimator: str = "biased") -> Chance:
-    """What CKA is when the correspondence of images is shuffled: the level of unrelated models.
-
-    No shuffling is done: for symmetric A, B with zero row sums (the centred Gram matrices; for the
-    debiased estimator the U-centred ones, of zero diagonal) mean and variance of Σ A_ij B_π(i)π(j)
-    over all n! permutations π are known (Kazi-Aoual et al. 1995, for the RV coefficient, which is
-    biased linear CKA). The mean is tr A tr B / (n−1): 0 for the debiased estimator; for the biased
-    one near 1 where the features have more dimensions than there are images.
-
-    Parameters
-    ----------
-    sums : GramSums or GramStack
-        Of any number of images.
-    estimator : {"biased", "debiased"}
-        Of HSIC.
-
-    Returns
-    -------
-    Chance
-    """
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
-    sums = sums.sums() if isinstance(sums, GramStack) else sums
-    n = sums.diagonal.shape[1]
-    own = hsic(sums, estimator).diagonal()
-    trace = fourth = torch.zeros_like(own)
-    if estimator == "biased":
-        rows = sums.row_sums + sums.diagonal
-        centred = sums.diagonal - 2 / n * rows + rows.sum(1, keepdim=True) / n**2
-        trace, fourth = centred.sum(1), centred.square().sum(1)
-    square = own * ((n - 1) ** 2 if estimator == "biased" else n * (n - 3))
-    first = (n - 1) * square - trace**2
-    second = n * (n + 1) * fourth - (n - 1) * (trace**2 + 2 * square)
-    variance = 2 * torch.outer(first, first) / ((n - 1) ** 2 * (n + 1) * (n - 2))
-    variance += torch.outer(second, second) / ((n + 1) * n * (n - 1) * (n - 2) * (n - 3))
-    norms = torch.outer(square, square).sqrt()
-    mean = torch.outer(trace, trace) / (n - 1)
-    return Chance((mean / norms).cpu(), (variance.sqrt() / norms).cpu())
-
-
-def learning_curve(
-    features: Sequence[Any] | GramStack,
-    members: Sequence[int],
-    sizes: Sequence[int],
-    *,
-    draws: int = 50,
-    seed: int = 0,
-    estimator: str = "biased",
-    device: str | torch.device | None = None,
-    memory: int = MEMORY,
-) -> LearningCurve:
-    """Mean CKA of a set of models against the number of images.
-
-    Parameters
-    ----------
-    features : sequence of m array_like, each (n, d_i), or GramStack
-        As in `resample`.
-    members : sequence of int
-        Places of the set's models.
-    sizes : sequence of int
-        Numbers of images, from 4 to n.
-    draws, seed, estimator, device, memory
-        As in `resample`; the draws are for each size.
-
-    Returns
-    -------
-    LearningCurve
-    """
-    if isinstance(features, GramStack):
-        chosen = features.choose(members)
-    else:
-        chosen = [features[place] for place in members]
-    chosen = _stack_if_it_fits(chosen, memory, names=None, device=device) or chosen
-    n = chosen.diagonal.shape[1] if isinstance(chosen, GramStack) else len(chosen[0])
-    everyone = range(len(members))
-
-    def drawn(size: int) -> Resamples:
-        keywords = {"estimator": estimator, "device": device, "memory": memory}
-        return resample(chosen, size=size, draws=draws, seed=seed, **keywords)
-
-    half, means, errors = drawn(n // 2), [], []
-    for size in sizes:
-        # Subsets of more than half of the images overlap too much to show the spread themselves.
-        some = half if size == n else drawn(size)
-        spread = half if size > n // 2 else some
-        matrices = some.estimate if size == n else some.matrices
-        means.append(mean_of_pairs(matrices, everyone).mean())
-        errors.append(spread.of_mean(everyone).standard_error * (n / size) ** 0.5)
-    return LearningCurve(tuple(sizes), torch.stack(means), torch.tensor(errors).double())

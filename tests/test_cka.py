@@ -187,11 +187,11 @@ def test_two_runs_give_the_same_bytes():
     assert cka_matrix(features).numpy().tobytes() == cka_matrix(features).numpy().tobytes()
 
 
-def test_memory_mapped_mixed_and_tensor_features_give_the_same(tmp_path):
+def test_memory_mapped_strided_and_tensor_features_give_the_same(tmp_path):
     features = make_features(1)
     np.save(tmp_path / "x.npy", features[0])
     mixed = [np.load(tmp_path / "x.npy", mmap_mode="r"), torch.from_numpy(features[1])]
-    mixed += [features[2].astype(np.float64), np.asfortranarray(features[3]), features[4][:, ::-1]]
+    mixed += [features[2], np.asfortranarray(features[3]), features[4][:, ::-1]]
     with warnings.catch_warnings(action="error"):
         result = cka_matrix(mixed)
     torch.testing.assert_close(result, cka_matrix(features), atol=1e-7, rtol=0)
@@ -238,7 +238,7 @@ def test_epsilon_is_added_to_the_denominator_as_in_the_portal(epsilon):
 
 
 def test_zero_hsic_is_nan_with_a_reason():
-    features = [np.eye(30), *make_features(1, n=30, dimensions=(4, 5))]
+    features = [np.eye(30, dtype=np.float32), *make_features(1, n=30, dimensions=(4, 5))]
     with pytest.warns(RuntimeWarning, match="CKA of simplex is NaN: its HSIC with itself is zero"):
         result = cka_matrix(features, estimator="debiased", names=["simplex", "a", "b"])
     assert torch.isnan(result[0]).all()
@@ -247,7 +247,7 @@ def test_zero_hsic_is_nan_with_a_reason():
 
 
 def test_the_same_model_has_a_biased_value():
-    features = [np.eye(30), *make_features(1, n=30, dimensions=(4, 5))]
+    features = [np.eye(30, dtype=np.float32), *make_features(1, n=30, dimensions=(4, 5))]
     assert undefined(gram_sums(features), "biased") == {}
 
 
@@ -280,6 +280,10 @@ def holed(value):
         (replaced(1, lambda x: x.astype(complex)), "b: features of type complex128; real numbers"),
         (replaced(1, lambda x: x.astype(str)), "b: features of type <U"),
         (
+            replaced(2, lambda x: torch.from_numpy(x).double()),
+            "c: features of type float64, those of a are float32; convert",
+        ),
+        (
             replaced(2, lambda x: torch.empty(x.shape, device="meta")),
             "c: features on meta, those of a",
         ),
@@ -288,6 +292,41 @@ def holed(value):
 def test_bad_features_are_an_error_that_names_the_model(features, message):
     with pytest.raises(UserError, match=message):
         cka_matrix(features, names=list("abc")[: len(features)])
+
+
+def other_images(change):
+    """Names of 100 images for each of three models, those of the last one changed."""
+    images = [f"{i}.png" for i in range(100)]
+    return [images, tuple(images), change(images)]
+
+
+@pytest.mark.parametrize("compute", [cka_matrix, gram_sums, gram_stack])
+@pytest.mark.parametrize(
+    ("identifiers", "message"),
+    [
+        (
+            other_images(lambda x: x[:3] + x[4:5] + x[3:4] + x[5:]),
+            "c: the same images as a, in another order: image 3 .* is '4.png', not '3.png'",
+        ),
+        (
+            other_images(lambda x: [*x[:-1], "other.png"]),
+            "c: not the images of a: image 99 .* is 'other.png', not '99.png'",
+        ),
+        (other_images(lambda x: x[:-1]), "c: 99 identifiers for 100 images"),
+        (["hash 1", "hash 1", "hash 2"], "c: its images, or their order, are not those of a"),
+        (other_images(lambda x: "hash 1"), "c: its images, or their order, are not those of a"),
+        (["hash 1", "hash 1"], "identifiers of 2 models for 3 models"),
+    ],
+)
+def test_other_images_or_another_order_are_an_error(compute, identifiers, message):
+    with pytest.raises(UserError, match=message):
+        compute(make_features(1)[:3], names=list("abc"), identifiers=identifiers)
+
+
+def test_the_same_images_in_the_same_order_pass():
+    features = make_features(1)[:3]
+    for identifiers in (other_images(list), ["hash"] * 3):
+        assert torch.equal(cka_matrix(features, identifiers=identifiers), cka_matrix(features))
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,25 @@ def test_the_calibration_is_that_of_the_matrices_and_the_submitted_sets(folder: 
         assert table["real"][name] == pytest.approx(np.mean(pairs))
 
 
+def test_the_intervals_are_those_of_the_scores(folder: Path) -> None:
+    table = pd.read_csv(folder / "runs" / "calibration.csv", index_col="submission")
+    intervals = pd.read_csv(folder / "runs" / "submission_intervals.csv")
+    for row in intervals[intervals["estimator"] == "biased"].itertuples():
+        assert row.mean == pytest.approx(table[row.images][row.submission])
+        assert row.low < row.mean < row.high
+
+
+def test_every_cell_has_its_interval_and_chance_level(folder: Path) -> None:
+    for stem in ("evaluation_biased", "cifar100_like_debiased"):
+        paths = (
+            folder / "runs" / "cka" / f"{stem}{e}.csv" for e in ("_lower", "", "_upper", "_chance")
+        )
+        tables = (pd.read_csv(path, index_col="model").to_numpy() for path in paths)
+        low, value, high, chance = (table[np.triu_indices(10, 1)] for table in tables)
+        assert ((low < value) & (value < high)).all()
+        assert (chance < value).all()
+
+
 def test_no_set_of_the_pool_is_better_than_the_submitted_one(folder: Path) -> None:
     table = pd.read_csv(folder / "runs" / "submissions.csv", index_col="submission")
     _, similarity = read_matrix(folder / "runs" / "cka" / "imagenette_like_biased.csv")

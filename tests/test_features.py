@@ -32,8 +32,9 @@ from realign_utils import extraction as extraction_module
 from realign_utils import feature_files, tensor_files
 from realign_utils import store as store_module
 from realign_utils.architectures import interpolation_of
+from realign_utils.cka import cka_matrix
 from realign_utils.errors import UserError
-from realign_utils.features import Extraction, extract, read_features
+from realign_utils.features import Extraction, extract, images_of, read_features
 from realign_utils.models import LayerOutput, build, find_layer
 from realign_utils.registry import choose, read_registry
 from realign_utils.weights import NoNetwork
@@ -355,6 +356,24 @@ def test_damaged_pixels_are_named_and_decoded_again(run, tmp_path, caplog, posit
 def test_a_missing_feature_file_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="is missing: run 1_extract again"):
         read_features(tmp_path, "features/00/0.safetensors")
+
+
+def test_a_feature_file_knows_its_images_and_their_order(run, tmp_path):
+    files = run().index["file"]
+    assert {images_of(tmp_path / "store", file) for file in files} == {FakeImages().content_hash}
+    other = run(images=FakeImages(seed=1)).index["file"]
+    mixed = [files[0], files[1], other[2]]
+    hashes = [images_of(tmp_path / "store", file) for file in mixed]
+    features = [read_features(tmp_path / "store", file) for file in mixed]
+    with pytest.raises(
+        UserError, match="third: its images, or their order, are not those of first"
+    ):
+        cka_matrix(features, names=list(SMALL.index), identifiers=hashes)
+
+
+def test_a_file_without_features_has_no_images(tmp_path):
+    with pytest.raises(UserError, match="is no feature file: run 1_extract again"):
+        images_of(tmp_path, "features/00/0.safetensors")
 
 
 def faulty(k: int, monkeypatch: pytest.MonkeyPatch) -> None:

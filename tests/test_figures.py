@@ -30,6 +30,7 @@ from realign_utils.figures import (
     family_bars,
     heatmap,
     heatmaps,
+    learning_curves,
     overview,
     save,
     trajectory,
@@ -127,6 +128,20 @@ def regret_rows(ways: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["chosen_on", "judged_on", "regret"])
 
 
+def curve_table(submissions: int, images: int, most: int) -> pd.DataFrame:
+    numbers = [n for n in (50, 100, 200, 500, 1000, 2000, 5000) if n < most] + [most]
+    rows = [
+        (f"images {i}", kind, f"S{s}", n, 0.9 - 0.05 * s + shift / n, 1 / n)
+        for i in range(images)
+        for kind, shift in (("biased", 2), ("debiased", 0))
+        for s in range(submissions)
+        for n in numbers
+    ]
+    table = pd.DataFrame(rows, columns=["images", "estimator", "submission", "n", "mean", "chance"])
+    error = 0.3 / table["n"] ** 0.5
+    return table.assign(low=table["mean"] - error, high=table["mean"] + error)
+
+
 def with_unknown(similarity: np.ndarray) -> np.ndarray:
     similarity = similarity.copy()
     similarity[0, 2] = similarity[2, 0] = np.nan
@@ -166,6 +181,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "averages of eight": lambda: average_similarity(
         LONGEST[-8:], with_unknown(similarity_of(8)), title=LONG_TITLE
     ),
+    "learning curves": lambda: learning_curves(curve_table(4, 3, 500)),
+    "learning curves to ten thousand": lambda: learning_curves(curve_table(4, 2, 10_000)),
+    "learning curves on many sets": lambda: learning_curves(curve_table(9, 4, 2000)),
     "trajectory": lambda: trajectory(range(2, 21), np.linspace(0.9, 0.7612, 19), title=LONG_TITLE),
     "trajectory with bound": lambda: trajectory(
         [2, 3], [0.9, 0.7612], title="S4", final=0.7613, upper_bound=0.7614
@@ -336,6 +354,16 @@ def _cross(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> bool:
 def test_the_trajectory_states_all_three_scores() -> None:
     labels = [text.get_text() for text in drawn("trajectory with bound").legends[0].get_texts()]
     assert [label.split(": ")[1].split()[0] for label in labels] == ["0.7612", "0.7613", "0.7614"]
+
+
+def test_learning_curves_are_drawn_to_the_last_number_of_images() -> None:
+    table = curve_table(2, 1, 10_000)
+    upper, lower = FIGURES["learning curves"]().axes[0], learning_curves(table).axes[1]
+    labels = [text.get_text() for text in lower.get_xticklabels()]
+    assert labels[0] == "10,000"
+    assert len(upper.get_lines()) == 2 * 4
+    biased = table[(table["estimator"] == "biased") & (table["submission"] == "S0")]
+    np.testing.assert_array_equal(lower.get_lines()[0].get_ydata(), biased["chance"])
 
 
 def test_calibration_panels_share_their_axes_and_show_known_scores() -> None:

@@ -132,6 +132,12 @@ def test_bad_features_are_an_error_that_names_the_model(measure):
         MEASURES[measure](features, names=["a", "b", "c"])
 
 
+@pytest.mark.parametrize(("n", "k"), [(60, 10), (12, 5), (4, 1)])
+def test_few_images_have_fewer_neighbours_by_default(n, k):
+    features = make_features(1, n=n)
+    assert torch.equal(mutual_knn(features), mutual_knn(features, k=k))
+
+
 @pytest.mark.parametrize("k", [0, 60])
 def test_impossible_numbers_of_neighbours_are_an_error(k):
     with pytest.raises(UserError, match=f"{k} nearest neighbours; from 1 to 59"):

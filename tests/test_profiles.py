@@ -20,7 +20,7 @@ FAULTS = {
     "restart=5": "restart: unknown parameter 'restart'; did you mean 'restarts'?",
     "proxies.cifar100.numbr=3": "proxies.cifar100.numbr: unknown parameter 'numbr'; did you mean 'number'?",
     "proxies.cifar100.kind=cifar10": "proxies.cifar100.kind: unknown kind of images 'cifar10'; did you mean",
-    "proxies.cifar100.number=-3": "proxies.cifar100.number: should be greater than or equal to 4, not -3",
+    "proxies.cifar100.number=-3": "proxies.cifar100.number: should be greater than or equal to 5, not -3",
     "k=50": "submissions.S4: k = 50 is larger than the pool 'cnn_and_light_hybrids' of 41 models",
     "k=2.5": "k: should be a valid integer, not 2.5",
     "batch_size=many": "batch_size: should be a valid integer, not 'many'",

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from realign_utils.cka import ESTIMATORS, cka_matrix, gram_stack, gram_sums
+from realign_utils.chance import chance
+from realign_utils.cka import ESTIMATORS, cka_matrix, gram_sums
 from realign_utils.errors import UserError
 from realign_utils.uncertainty import (
-    chance,
     draw_subsets,
     jackknife,
-    learning_curve,
     mean_of_pairs,
     resample,
 )
@@ -105,6 +104,18 @@ def test_jackknife_leaves_out_each_image_in_turn(features, estimator):
         torch.testing.assert_close(result.matrices[image], expected, atol=1e-6, rtol=0)
 
 
+@each_estimator
+def test_the_plain_bootstrap_would_raise_cka_and_subsets_do_not(estimator):
+    generator = np.random.default_rng(0)
+    features = [generator.normal(size=(100, 200)) for _ in range(2)]  # unrelated
+    drawn = [generator.integers(0, 100, 100) for _ in range(50)]
+    copies = [cka_matrix([x[i] for x in features], estimator=estimator)[0, 1] for i in drawn]
+    parts = resample(features, size=99, draws=50, estimator=estimator)
+    value = parts.estimate[0, 1].item()
+    assert np.mean(copies) > value + 0.1
+    assert parts.matrices[:, 0, 1].mean().item() == pytest.approx(value, abs=0.01)
+
+
 def test_jackknife_standard_error_is_tukeys(features):
     result = jackknife(features)
     values = result.matrices[:, 0, 1]
@@ -184,31 +195,6 @@ def test_unrelated_models_are_at_the_chance_level():
     scores = (cka_matrix(features) - level.mean)[pairs] / level.standard_deviation[pairs]
     assert abs(scores.mean()) < 0.5
     assert 0.5 < scores.std() < 1.5
-
-
-def test_learning_curve_ends_at_the_value_of_all_images(features):
-    curve = learning_curve(features, [0, 2], [20, 40, 60], draws=10)
-    assert curve.sizes == (20, 40, 60)
-    assert curve.means[-1].item() == pytest.approx(cka_matrix(features)[0, 2].item(), abs=1e-6)
-
-
-def test_learning_curve_falls_if_biased_and_not_if_debiased():
-    generator = np.random.default_rng(3)
-    features = [generator.normal(size=(400, 300)) for _ in range(4)]
-    stack, sizes = gram_stack(features), [50, 100, 200, 400]
-    biased = learning_curve(stack, range(4), sizes, draws=10)
-    debiased = learning_curve(stack, range(4), sizes, draws=10, estimator="debiased")
-    assert (biased.means.diff() < -0.05).all()
-    assert debiased.means.abs().max() < 0.02
-
-
-def test_standard_error_falls_with_more_images():
-    features = make_features(np.random.default_rng(5), make_loadings(5), 200)
-    errors = learning_curve(features, [0, 1, 2], [25, 50, 100, 200], draws=100).standard_errors
-    assert (errors.diff() < 0).all()
-    assert errors[-1] == pytest.approx(
-        resample(features, draws=100).of_mean([0, 1, 2]).standard_error
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,218 @@
+"""All pairs of models on one set of images, with all that is known of how sure the values are.
+
+One pass over random subsets of the images gives both estimators' standard errors, and the values
+and the chance level at smaller numbers of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from realign_utils.chance import Chance, chance
+from realign_utils.cka import ESTIMATORS, cka_matrix, cka_of_sums, gram_sums
+from realign_utils.grams import MEMORY, GramStack
+from realign_utils.progress import track
+from realign_utils.uncertainty import (
+    LARGE,
+    Interval,
+    Resamples,
+    draw_subsets,
+    mean_of_pairs,
+    stack_if_it_fits,
+    subset_sums,
+    usual_size,
+)
+
+FEWER = 4
+"""Size by size, the learning curve draws this many times fewer subsets than the intervals."""
+CURVE = ["n", "draws", "mean", "standard_error", "low", "high", "chance"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """CKA of m models by one estimator on n images.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The models.
+    estimator : {"biased", "debiased"}
+    resamples : Resamples
+        The values of all images, and those of subsets, from which standard errors come.
+    chance : Chance
+        Of all images.
+    curve : mapping of int to torch.Tensor
+        By number of images, ascending and below n: (draws, m, m), CKA on subsets of so many.
+    curve_chance : mapping of int to torch.Tensor
+        By the same numbers: (m, m), mean of the subsets' chance levels.
+    """
+
+    names: tuple[str, ...]
+    estimator: str
+    resamples: Resamples
+    chance: Chance
+    curve: Mapping[int, torch.Tensor]
+    curve_chance: Mapping[int, torch.Tensor]
+
+    @property
+    def similarity(self) -> torch.Tensor:
+        """(m, m), float64: CKA on all images."""
+        return self.resamples.estimate
+
+    def places(self, models: Sequence[str]) -> list[int]:
+        """Rows of some models."""
+        return [self.names.index(model) for model in models]
+
+    def mean(self, models: Sequence[str]) -> Interval:
+        """Mean over the pairs of a set of models, with its interval."""
+        return self.resamples.of_mean(self.places(models))
+
+    def difference(self, first: Sequence[str], second: Sequence[str]) -> Interval:
+        """Mean of one set less that of another, with its interval: on the same images, paired."""
+        one, other = self.places(first), self.places(second)
+        return self.resamples.of(lambda c: mean_of_pairs(c, one) - mean_of_pairs(c, other))
+
+    def mean_chance(self, models: Sequence[str]) -> float:
+        """Mean over the pairs of a set of what CKA would be for unrelated models."""
+        return float(mean_of_pairs(self.chance.mean, self.places(models)))
+
+    def pair_values(self) -> np.ndarray:
+        """CKA of the pairs of different models, (m (m - 1) / 2,)."""
+        return self.similarity.numpy()[np.triu_indices(len(self.names), 1)]
+
+    def pair_averages(self) -> pd.Series:
+        """Means over all pairs of different models: CKA, its standard error, the chance level."""
+        parts = {
+            "CKA": self.similarity,
+            "standard error": self.resamples.standard_error,
+            "chance": self.chance.mean,
+            "deviation of chance": self.chance.standard_deviation,
+        }
+        everyone = range(len(self.names))
+        return pd.Series({name: float(mean_of_pairs(v, everyone)) for name, v in parts.items()})
+
+    def learning_curve(self, models: Sequence[str]) -> pd.DataFrame:
+        """Mean CKA of a set of models against the number of images.
+
+        Parameters
+        ----------
+        models : sequence of str
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each number of images n, all of them the last: draws, the mean over them,
+            and the standard error and 95 % interval that *one* sample of n images has, which is
+            that of all images times √(all / n); and the set's mean chance level.
+        """
+        members, whole = self.places(models), self.mean(models)
+        rows = []
+        for n, matrices in self.curve.items():
+            mean = float(mean_of_pairs(matrices, members).mean())
+            wider = (self.resamples.n / n) ** 0.5
+            low, high = (mean + wider * (end - whole.estimate) for end in (whole.low, whole.high))
+            level = float(mean_of_pairs(self.curve_chance[n], members))
+            error = wider * whole.standard_error
+            rows.append((n, len(matrices), mean, error, low, high, level))
+        ends = (whole.estimate, whole.standard_error, whole.low, whole.high)
+        rows.append((self.resamples.n, 1, *ends, self.mean_chance(models)))
+        return pd.DataFrame(rows, columns=CURVE)
+
+
+def compare(
+    features: Sequence[Any],
+    *,
+    names: Sequence[str],
+    identifiers: Sequence[Any] | None = None,
+    resamples: int = 200,
+    sizes: Sequence[int] = (50, 100, 200),
+    seed: int = 0,
+    level: float = 0.95,
+    device: str | torch.device | None = None,
+    memory: int = MEMORY,
+) -> dict[str, Comparison]:
+    """Compare all pairs of models by both estimators, with intervals, chance and learning curve.
+
+    Where the Gram stack fits the memory (8 m n² bytes), subsets are taken from it; a resample is
+    half of the images. Where it does not, each subset is computed from its features; a resample has
+    `LARGE` images, and beyond that size the learning curve draws so many fewer subsets that no size
+    costs more than those of `LARGE`: the whole then costs a few evaluations of all images.
+
+    Parameters
+    ----------
+    features : sequence of m array_like, each (n, d_i)
+        As in `realign_utils.cka.cka_matrix`, as are names, identifiers, device and memory.
+    resamples : int, optional
+        Subsets from which the standard errors come.
+    sizes : sequence of int, optional
+        Numbers of images of the learning curve, beside all; those not below n are left out.
+    seed : int, optional
+        Of the subsets.
+    level : float, optional
+        Of the intervals.
+
+    Returns
+    -------
+    dict of str to Comparison
+        By estimator.
+
+    Raises
+    ------
+    UserError
+        As `cka_matrix`; or if there are fewer than 5 images, fewer than 2 resamples, or sizes
+        below 4.
+    """
+    keywords: dict[str, Any] = {"names": names, "device": device, "memory": memory}
+    stack = stack_if_it_fits(features, identifiers=identifiers, **keywords)
+    source = features if stack is None else stack
+    total = stack.sums() if stack else gram_sums(features, identifiers=identifiers, **keywords)
+    n = total.diagonal.shape[1]
+    usual = usual_size(n, fits=stack is not None)
+    halves = _on_subsets(source, draw_subsets(n, usual, resamples, seed), **keywords)
+    # Each size has random numbers of its own, so that a size more or less changes no other.
+    curve = {
+        size: _on_subsets(
+            source, draw_subsets(n, size, _draws(size, resamples), [seed, size]), **keywords
+        )
+        for size in sorted(set(sizes))
+        if size < n
+    }
+    return {
+        estimator: Comparison(
+            names=tuple(names),
+            estimator=estimator,
+            resamples=Resamples(
+                cka_matrix(total, estimator=estimator).cpu(), halves[estimator][0], usual, n, level
+            ),
+            chance=chance(total, estimator=estimator),
+            curve={size: found[estimator][0] for size, found in curve.items()},
+            curve_chance={size: found[estimator][1] for size, found in curve.items()},
+        )
+        for estimator in ESTIMATORS
+    }
+
+
+def _draws(size: int, resamples: int) -> int:
+    """Subsets of a size in the learning curve; an evaluation costs as the square of its images."""
+    return max(2, round(resamples / FEWER * min(1, (LARGE / size) ** 2)))
+
+
+def _on_subsets(
+    source: Sequence[Any] | GramStack, subsets: torch.Tensor, **keywords: Any
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """By estimator: CKA on each subset, (draws, m, m), and the mean of their chance levels, (m, m)."""
+    values: dict[str, list[torch.Tensor]] = {estimator: [] for estimator in ESTIMATORS}
+    levels = dict.fromkeys(ESTIMATORS, torch.zeros((), dtype=torch.float64))
+    label = f"resamples of {subsets.shape[1]} images"
+    for sums in track(subset_sums(source, subsets, **keywords), label, len(subsets)):
+        for estimator in ESTIMATORS:
+            values[estimator].append(cka_of_sums(sums, estimator).cpu())
+            level = chance(sums, estimator=estimator).mean
+            levels[estimator] = levels[estimator] + level / len(subsets)
+    return {estimator: (torch.stack(values[estimator]), levels[estimator]) for estimator in values}
