@@ -800,10 +800,10 @@ plain = dtype == "float32" and not channels_last and not compile
 chosen_ways = f"{dtype}{', channels_last' * channels_last}{', compile' * compile}"
 display(Markdown(f"This run's own features: {'plain float32' if plain else chosen_ways}."))
 table(
-    pd.read_csv(f"{runs}/arithmetic.csv"),
+    pd.read_csv(f"{runs}/arithmetic.csv").rename(columns=lambda column: column.replace("_", " ")),
     "Absolute differences of CKA between float32 and faster arithmetic, over the pairs of some models.",
     "tbl:arithmetic",
-    formats={"largest_difference": ".1e", "mean_difference": ".1e"},
+    formats={"largest difference": ".1e", "mean difference": ".1e"},
     file=f"{runs}/arithmetic.csv",
 )
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from realign_utils.cka import cka_matrix
 from realign_utils.features import extract, read_features
+from realign_utils.images import first
 
 WAYS: dict[str, dict[str, Any]] = {
     "channels_last": {"channels_last": True},
@@ -18,6 +19,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "compile": {"compile": True},
 }
 """Options of `features.extract` by their name in a profile."""
+
+PLAIN = {"dtype": "float32", "channels_last": False, "compile": False}
+
+IMAGES = 500
+"""Images that are enough for it."""
 
 COLUMNS = ["arithmetic", "models", "pairs", "largest_difference", "mean_difference", "failed"]
 
@@ -39,7 +45,7 @@ def compare_arithmetic(
     registry : pandas.DataFrame
         The models; `number` of them are taken, evenly spread from the smallest to the largest.
     images : ImageSet
-        What they see.
+        What they see: the first `IMAGES` of it.
     ways : sequence of str
         Of `WAYS`.
     used : mapping
@@ -58,15 +64,11 @@ def compare_arithmetic(
         A row a way: arithmetic, models (that gave features both ways), pairs, largest_difference
         and mean_difference (absolute, of CKA over the pairs; NaN without pairs), failed (models).
     """
-    models = _evenly(registry, number)
-    plain = {"dtype": "float32", "channels_last": False, "compile": False}
-    compared = {way: {**plain, **WAYS[way]} for way in ways}
-    own = {**plain, **used}
-    if own != plain and own not in compared.values():
-        compared["this run's: " + ", ".join(_named(own, plain))] = own
+    models, compared = examined(registry, number), arithmetics(ways, used)
     if not compared:
         return pd.DataFrame(columns=COLUMNS)
-    exact = _features(models, images, {**options, **plain})
+    images = first(images, IMAGES)
+    exact = _features(models, images, {**options, **PLAIN})
     rows = []
     for way, arithmetic in compared.items():
         other = _features(models, images, {**options, **arithmetic})
@@ -76,16 +78,21 @@ def compare_arithmetic(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _evenly(registry: pd.DataFrame, number: int) -> pd.DataFrame:
+def examined(registry: pd.DataFrame, number: int) -> pd.DataFrame:
     """Models from the smallest to the largest, at even distances in that order."""
     ordered = registry.sort_values("params_m", kind="stable")
     places = np.linspace(0, len(ordered) - 1, min(number, len(ordered))).round().astype(int)
     return ordered.iloc[places]
 
 
-def _named(own: Mapping[str, Any], plain: Mapping[str, Any]) -> list[str]:
-    """Names of the settings in which a run departs from plain float32."""
-    return [own[key] if key == "dtype" else key for key in plain if own[key] != plain[key]]
+def arithmetics(ways: Sequence[str], used: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The options of each arithmetic that is to be compared with plain float32, by its name."""
+    compared = {way: {**PLAIN, **WAYS[way]} for way in ways}
+    own = {**PLAIN, **used}
+    if own != PLAIN and own not in compared.values():
+        names = [own[key] if key == "dtype" else key for key in PLAIN if own[key] != PLAIN[key]]
+        compared["this run's: " + ", ".join(names)] = own
+    return compared
 
 
 def _features(

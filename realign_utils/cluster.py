@@ -5,9 +5,11 @@ Features come back through the store, which must be a folder that all machines s
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
 from importlib.metadata import version
 from threading import Lock
@@ -17,18 +19,19 @@ import pandas as pd
 import torch
 
 from realign_utils.errors import UserError
-from realign_utils.extraction import Extractor, Job
+from realign_utils.extraction import DeviceLost, Extractor, Job
+from realign_utils.feature_files import FORMAT
 from realign_utils.settings import Settings, devices_of, threads_each
 from realign_utils.workers import largest_first
 
-PACKAGES = ("realign-utils", "torch", "timm", "pillow")
+PACKAGES = ("realign-utils", "torch", "torchvision", "timm", "pillow")
 """What must be of one version on all machines, since features depend on it."""
 
 ANSWER = 10.0
 """Seconds in which a scheduler must answer."""
 
 PATIENCE = 60.0
-"""Seconds to wait for a first worker, or for a file to become visible on a network file system."""
+"""Seconds to wait for a worker, or for a file to become visible on a network file system."""
 
 
 def extract_on_cluster(
@@ -68,27 +71,43 @@ def extract_on_cluster(
         for place, row in enumerate(largest_first(registry)):
             future = client.submit(_extract, shared, row, pure=False, priority=-place)
             rows[future.key] = (future, row)
-        yield from _results(rows, list(image_sets), settings)
+        yield from _results(client, rows, list(image_sets), settings)
 
 
 def _results(
-    rows: dict[str, tuple[Any, pd.Series]], sets: list[str], settings: Settings
+    client: Any, rows: dict[str, tuple[Any, pd.Series]], sets: list[str], settings: Settings
 ) -> Iterator[Job]:
-    from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
-    for future in as_completed([future for future, _ in rows.values()]):
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            job = Job(rows[future.key][1])
-            job.fail(sets, "worker", "several workers died with it in hand; too little memory?")
+    pending = {future for future, _ in rows.values()}
+    while pending:
+        done, pending = _some(client, pending)
+        for future in done:
+            error = future.exception()
+            if isinstance(error, KilledWorker):
+                job = Job(rows[future.key][1])
+                job.fail(sets, "worker", "several workers died with it in hand; too little memory?")
+            elif error is not None:
+                raise error
+            else:
+                job = future.result()
+                _await_files(job, settings)
             yield job
-            continue
-        if error is not None:
-            raise error
-        job = future.result()
-        _await_files(job, settings)
-        yield job
+
+
+def _some(client: Any, pending: set[Any]) -> tuple[set[Any], set[Any]]:
+    """What is done and what is not, as soon as something is; as long as there are workers."""
+    import distributed
+
+    while True:
+        try:
+            return distributed.wait(pending, timeout=PATIENCE, return_when="FIRST_COMPLETED")
+        except (CancelledError, distributed.CancelledError) as error:
+            raise UserError("the scheduler is lost: run again, what was done stays") from error
+        except (TimeoutError, distributed.TimeoutError) as error:
+            if not client.nthreads():
+                lost = "the cluster has no workers any more: run again, what was done stays"
+                raise UserError(lost) from error
 
 
 def _await_files(job: Job, settings: Settings) -> None:
@@ -118,7 +137,8 @@ def _client(address: str) -> Iterator[tuple[Any, int]]:
     number = int(local[1]) if local else 0
     if local:
         options = {"n_workers": number, "threads_per_worker": 2, "dashboard_address": None}
-        cluster = distributed.LocalCluster(processes=True, **options)
+        # Without a limit of memory: it would be an equal share, and models are not equal.
+        cluster = distributed.LocalCluster(processes=True, memory_limit=None, **options)
     with closing(cluster) if local else _nothing():
         try:
             client = distributed.Client(cluster if local else address, timeout=ANSWER)
@@ -138,7 +158,8 @@ def _nothing() -> Iterator[None]:
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name).partition("+")[0] for name in PACKAGES}
+    found = {name: version(name).partition("+")[0] for name in PACKAGES}
+    return {**found, "feature format": str(FORMAT)}
 
 
 class Shared:
@@ -195,4 +216,7 @@ class Shared:
 
 
 def _extract(shared: Shared, row: pd.Series) -> Job:
-    return shared.extract(row)
+    try:
+        return shared.extract(row)
+    except DeviceLost:
+        os._exit(1)  # the model is done again, elsewhere or by this worker started anew

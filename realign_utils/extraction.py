@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from threading import Event, Lock
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -28,7 +28,7 @@ from realign_utils.forward import BatchSizes, ForwardPasses
 from realign_utils.models import LayerOutput, load
 from realign_utils.pixels import Preprocessing, ReadPixels, UnreadableImage, one_ahead, open_pixels
 from realign_utils.settings import Settings, exact_float32
-from realign_utils.weights import NoNetwork, Weights, find_weights
+from realign_utils.weights import NoNetwork, Weights, find_weights, origin_of
 
 INDEX = ["images", "model", "file", "n", "d", "seconds", "cached"]
 FAILURES = ["images", "model", "stage", "reason"]
@@ -40,6 +40,7 @@ class Job:
 
     row: pd.Series
     weights: Weights | None = None
+    stamp: tuple[int, ...] = ()  # of the checkpoint when it was hashed
     ingredients: dict[str, dict[str, Any]] = field(default_factory=dict)
     index: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -92,8 +93,8 @@ class Extractor:
         self.batch_sizes = BatchSizes(settings, device)
         self._users = Counter(preprocessing_of(row, settings) for _, row in registry.iterrows())
         self._opened: dict[tuple[str, Preprocessing], ReadPixels] = {}
-        self._opening = Lock()
-        self._offline = Event()  # set once the network was found missing
+        self._opening: defaultdict[tuple[str, Preprocessing], Lock] = defaultdict(Lock)
+        self._silences: Counter[str] = Counter()  # by host: questions in vain
 
     def extract(self, rows: Iterable[pd.Series]) -> Iterator[Job]:
         """Extract model after model, the next one loaded while this one computes."""
@@ -103,14 +104,12 @@ class Extractor:
         """Compute what `look_up` found to be missing, the next model loaded meanwhile."""
         return self.run(one_ahead(self.prepare, jobs))
 
-    def look_up(self, row: pd.Series, *, online: bool = True) -> Job:
+    def look_up(self, row: pd.Series) -> Job:
         """Find a model's weights, and what of its features is there already."""
-        job = Job(row)
-        stage = "weights"
+        job, stage = Job(row), "weights"
         try:
-            online = online and not self._offline.is_set()
-            where = self.settings.weights_dir
-            job.weights = find_weights(row, weights_dir=where, online=online)
+            job.weights = self._find_weights(row)
+            job.stamp = _stamp(job.weights)
             stage = "key"
             for name, images in self.image_sets.items():
                 job.ingredients[name] = ingredients_of(
@@ -118,10 +117,19 @@ class Extractor:
                 )
             self._keep_what_is_there(job)
         except Exception as error:
-            if isinstance(error, NoNetwork):
-                self._offline.set()  # each further attempt would take half a minute
-            job.fail(self.image_sets, stage, error)
+            kept = {entry["images"] for entry in job.index}
+            job.fail([name for name in self.image_sets if name not in kept], stage, error)
         return job
+
+    def _find_weights(self, row: pd.Series) -> Weights:
+        folder = self.settings.weights_dir
+        host = "" if folder else origin_of(row).host
+        try:
+            # Each attempt takes half a minute; one in vain may be an accident, two are not.
+            return find_weights(row, weights_dir=folder, online=self._silences[host] < 2)
+        except NoNetwork:
+            self._silences[host] += 1
+            raise
 
     def _keep_what_is_there(self, job: Job) -> None:
         for name in list(job.ingredients):
@@ -143,7 +151,7 @@ class Extractor:
         for name in list(job.ingredients):
             place, images = (name, preprocessing), self.image_sets[name]
             try:
-                with self._opening:
+                with self._opening[place]:
                     if place not in self._opened:
                         shared = self._users[preprocessing] > 1
                         read = open_pixels(images, preprocessing, self.settings.store, shared)
@@ -159,6 +167,8 @@ class Extractor:
         try:
             if job.ingredients:
                 module = load(job.row, job.weights)
+                if _stamp(job.weights) != job.stamp:  # then its hash may be another's
+                    raise UserError(f"{job.weights.path} has changed meanwhile: run again")
                 stage = "layer"
                 model = LayerOutput(module, job.row["layer"])
         except Exception as error:
@@ -171,15 +181,19 @@ class Extractor:
         here = torch.cuda.device(self.device) if cuda else nullcontext()
         with exact_float32(), here, closing(prepared):
             for job, model, pixels in prepared:
+                self._clean_up()  # the model before is out of use only now
                 if model is not None:
                     with model:
                         self._compute(job, model, pixels)
-                del model  # before the model after the next is built
-                if self.settings.compile:
-                    torch.compiler.reset()  # what is compiled holds the model, and counts to a limit
-                    gc.collect()
-                torch.cuda.empty_cache()
+                del model
                 yield job
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self.settings.compile:
+            torch.compiler.reset()  # what is compiled holds the model, and counts to a limit
+            gc.collect()
+        torch.cuda.empty_cache()
 
     def _compute(self, job: Job, model: LayerOutput, pixels: Mapping[str, ReadPixels]) -> None:
         """Compute and write a model's features on the image sets, or note why it failed."""
@@ -189,10 +203,12 @@ class Extractor:
         try:
             passes = ForwardPasses(model, *normalisation, self.device, self.settings, size)
         except Exception as error:
+            _raise_if_lost(error)
             return job.fail(job.ingredients, "forward", error)
         for images in list(job.ingredients):
             self._compute_one(job, images, passes, pixels[images])
-        self.batch_sizes.remember(name, crop, passes.batch_size)
+        if not job.failures:
+            self.batch_sizes.remember(name, crop, passes.batch_size)
         return None
 
     def _compute_one(self, job: Job, name: str, passes: ForwardPasses, read: ReadPixels) -> None:
@@ -204,11 +220,29 @@ class Extractor:
         except _ForwardFailed as failed:
             known = {UnreadableImage: "images", UserError: "layer"}
             error = failed.__cause__
+            _raise_if_lost(error)
             job.fail([name], known.get(type(error), "forward"), error)
         except UselessFeatures as error:
             job.fail([name], "features", error)
         else:
             job.keep(name, shape, started, cached=False)
+
+
+class DeviceLost(UserError):
+    """The device failed, not the model: nothing more can be computed by this process."""
+
+
+def _raise_if_lost(error: BaseException) -> None:
+    lost = isinstance(error, torch.AcceleratorError)
+    if lost and not isinstance(error, torch.OutOfMemoryError):
+        reason = str(error).splitlines()[0]
+        raise DeviceLost(f"the device failed ({reason}): run again, what was done stays") from error
+
+
+def _stamp(weights: Weights) -> tuple[int, ...]:
+    """What changes when a file is written or replaced."""
+    state = weights.path.stat()
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 class _ForwardFailed(Exception):

@@ -14,6 +14,7 @@ import PIL
 import safetensors
 import timm
 import torch
+import torchvision
 
 from realign_utils.architectures import architecture_of, interpolation_of
 from realign_utils.errors import UserError
@@ -88,6 +89,7 @@ def ingredients_of(
         "images": images.content_hash,
         "pillow": PIL.__version__,
         "timm": timm.__version__,
+        "torchvision": torchvision.__version__.partition("+")[0],  # it resizes
         "torch": torch.__version__.partition("+")[0],  # without the build for a device
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from realign_utils.models import LayerOutput
 from realign_utils.pixels import ReadPixels, normalise, one_ahead
 from realign_utils.settings import Settings, autocast, name_of_device
 from realign_utils.store import key_of, write_json
+
+_WEEK = 7 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class ForwardPasses:
         settings: Settings,
         batch_size: int,
     ) -> None:
-        self.mean, self.std = mean, std
+        self.mean, self.std = (torch.tensor(value, device=device) for value in (mean, std))
         self.device, self.settings, self.batch_size = device, settings, batch_size
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=self.layout)
@@ -126,7 +129,7 @@ class ForwardPasses:
     def _send_back(self, features: torch.Tensor) -> _OnItsWay:
         if self.device.type != "cuda":
             return _OnItsWay(features.cpu(), None)
-        copied = torch.cuda.Event()
+        copied = torch.cuda.Event(blocking=True)  # whoever waits for it does not spin
         kept = features.to("cpu", non_blocking=True)  # into pinned memory, behind the forward pass
         copied.record(torch.cuda.current_stream(self.device))
         return _OnItsWay(kept, copied)
@@ -143,20 +146,21 @@ def _out_of_memory(error: Exception) -> bool:
 class BatchSizes:
     """Batch sizes that worked where the asked one was too large, kept in the store.
 
-    Only a hint: without it, or with a wrong one, the same features come out.
+    Only a hint: without it, or with a wrong one, the same features come out, but for rounding.
+    After a week it is forgotten, since the memory may have been another's when it was learnt.
     """
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
-        self.settings, self.device = settings, str(name_of_device(str(device)))
+        self.settings, self.device = settings, device
 
     def of(self, model: str, crop: int) -> int:
         """The size to begin with."""
-        asked = self.settings.batch_size
+        asked, path = self.settings.batch_size, self._path(model, crop)
         try:
-            known = int(self._path(model, crop).read_text())
+            known, age = int(path.read_text()), time.time() - path.stat().st_mtime
         except (OSError, ValueError):
             return asked
-        return known if 1 <= known <= asked else asked
+        return known if 1 <= known <= asked and age < _WEEK else asked
 
     def remember(self, model: str, crop: int, size: int) -> None:
         """Keep the size that worked, if the asked one did not."""
@@ -164,7 +168,8 @@ class BatchSizes:
             write_json(self._path(model, crop), size)
 
     def _path(self, model: str, crop: int) -> Path:
-        given: dict[str, Any] = {"model": model, "crop": crop, "device": self.device}
+        device = name_of_device(str(self.device))
+        given: dict[str, Any] = {"model": model, "crop": crop, "device": device}
         arithmetic = {
             key: value
             for key, value in asdict(self.settings).items()

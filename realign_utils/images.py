@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,16 @@ def load_images(
         content_hash=key_of({"sha256": list(sha256), "border": catalogue.border}),
         reader=reader,
     )
+
+
+def first(images: ImageSet, number: int) -> ImageSet:
+    """The first images of a set; the set itself where it has no more."""
+    if len(images) <= number:
+        return images
+    listed = ("dataset_names", "identifiers", "labels", "sha256")
+    shorter = {name: getattr(images, name)[:number] for name in listed}
+    content_hash = key_of({"of": images.content_hash, "first": number})
+    return replace(images, **shorter, content_hash=content_hash)
 
 
 def manifest(images: ImageSet) -> pd.DataFrame:

@@ -60,8 +60,18 @@ class Preprocessing:
         return np.asarray(functional.center_crop(resized, self.crop))
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # a batch system may give fewer than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def normalise(
-    pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float], device: str | torch.device
+    pixels: torch.Tensor,
+    mean: Sequence[float] | torch.Tensor,
+    std: Sequence[float] | torch.Tensor,
+    device: str | torch.device,
 ) -> torch.Tensor:
     """Network input from pixels, computed on the device as torchvision computes it.
 
@@ -69,8 +79,9 @@ def normalise(
     ----------
     pixels : torch.Tensor
         uint8, shape (b, h, w, 3), on the CPU.
-    mean, std : sequence of 3 floats
-        Of the channels, for values from 0 to 1.
+    mean, std : sequence of 3 floats, or torch.Tensor
+        Of the channels, for values from 0 to 1. Tensors on the device, shape (3,), spare a copy
+        that would wait for all work before it.
     device : str or torch.device
         Where to compute.
 
@@ -81,7 +92,7 @@ def normalise(
     """
     moved = pixels.to(device, non_blocking=True)
     images = moved.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    shift, scale = (torch.tensor(v, device=device).view(3, 1, 1) for v in (mean, std))
+    shift, scale = (torch.as_tensor(v, device=device).view(3, 1, 1) for v in (mean, std))
     return images.div_(255).sub_(shift).div_(scale)
 
 
@@ -144,7 +155,7 @@ def _decode(images: Any, preprocessing: Preprocessing, indices: Iterable[int]) -
             reason = " ".join(str(error).split())
             raise UnreadableImage(f"image {images.identifiers[index]}: {reason}") from error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return np.stack(list(pool.map(one, indices)))
 
 

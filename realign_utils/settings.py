@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 
 from realign_utils.errors import UserError, unknown
 from realign_utils.models import POOLINGS
-from realign_utils.pixels import INTERPOLATIONS
+from realign_utils.pixels import INTERPOLATIONS, cores
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -106,21 +105,29 @@ def name_of_device(names: str) -> str:
 
 def threads_each(workers: int) -> int:
     """Threads for each of so many processes on this machine: together no more than its cores."""
-    return max(1, (os.cpu_count() or 1) // workers)
+    return max(1, cores() // workers)
 
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Full float32 in products and convolutions, by algorithms that repeat to the bit."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    """Full float32 in products and convolutions, by algorithms that do not vary from run to run.
+
+    Whatever the caller's process allows (TF32, bfloat16 inside of float32) is restored afterwards.
+    """
+    backends = torch.backends
+    units = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]
+    units += [backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul]
+    before = [unit.fp32_precision for unit in units]
+    chosen = backends.cudnn.benchmark, backends.cudnn.deterministic
     try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ):
-            yield
+        for unit in units:
+            unit.fp32_precision = "ieee"
+        backends.cudnn.benchmark, backends.cudnn.deterministic = False, True
+        yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        for unit, precision in zip(units, before, strict=True):
+            unit.fp32_precision = precision
+        backends.cudnn.benchmark, backends.cudnn.deterministic = chosen
 
 
 def autocast(device: torch.device, dtype: str) -> Any:

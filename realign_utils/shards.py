@@ -10,19 +10,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from realign_utils.arithmetic import IMAGES, PLAIN, arithmetics, examined
 from realign_utils.errors import UserError
 from realign_utils.features import Extraction, extract
-from realign_utils.images import load_images
+from realign_utils.images import first, load_images
 from realign_utils.parameters import Parameters
 from realign_utils.profiles import sources_under, under
 from realign_utils.registry import choose, read_registry
 from realign_utils.workers import largest_first
 
 SLURM = """#!/bin/bash
-# The features of the profile {profile} on a Slurm cluster: {tasks} tasks, one GPU each. Made by: {made_by}
+# The features of the profile {profile} on a Slurm cluster: {tasks} tasks, one GPU each. Made by
+#   {made_by}
+# which is also how to have another number of tasks: the array below must stay as it is.
 #   bash FILE        on a machine with a network: fetches weights and images, then submits this file
 #   sbatch FILE      submits it; sbatch --array=3 FILE does one task again, and computes only what is missing
-# Afterwards {run} finds all features computed. Change the lines below to what your cluster wants.
+# Afterwards, on a machine with such a GPU, all features are found computed by
+#   {run}
+# Change the other lines below to what your cluster wants.
 #SBATCH --job-name=realign-{profile}
 #SBATCH --array=1-{tasks}
 #SBATCH --gres=gpu:1
@@ -34,7 +39,7 @@ set -euo pipefail
 file=$(realpath "$0")
 cd {root}
 if [ -z "${{SLURM_ARRAY_TASK_ID:-}}" ]; then
-    {fetch}
+    {fetch} || echo "what is missing will be a row of failures.csv" >&2
     exec sbatch "$file"
 fi
 export HF_HUB_OFFLINE=1
@@ -83,6 +88,8 @@ def extract_profile(
 ) -> Extraction:
     """Extract the features of a profile, or of a shard of its models, into its store.
 
+    Those in other arithmetic, which the report compares, are among them.
+
     Parameters
     ----------
     parameters : Parameters
@@ -102,23 +109,28 @@ def extract_profile(
         If a file is missing or wrong, or the store cannot be written.
     """
     registry = choose(read_registry(under(root, parameters.registry)), parameters.models)
+    probes = examined(registry, parameters.arithmetic_models)
     if shard:
         registry = shard_of(registry, *shard)
     sources = sources_under(parameters, root)
-    return extract(
-        registry,
-        {name: load_images(source, name=name) for name, source in sources.items()},
-        store=root / parameters.store,
-        weights_dir=root / parameters.weights_dir if parameters.weights_dir else None,
-        device=parameters.device,
-        cluster=parameters.cluster,
-        batch_size=parameters.batch_size,
-        dtype=parameters.dtype,
-        channels_last=parameters.channels_last,
-        compile=parameters.compile,
-        token_pooling=parameters.token_pooling,
-        interpolation=parameters.interpolation,
-    )
+    sets = {name: load_images(source, name=name) for name, source in sources.items()}
+    used = {key: getattr(parameters, key) for key in PLAIN}
+    shared = {
+        "store": root / parameters.store,
+        "weights_dir": root / parameters.weights_dir if parameters.weights_dir else None,
+        "device": parameters.device,
+        "cluster": parameters.cluster,
+        "batch_size": parameters.batch_size,
+        "token_pooling": parameters.token_pooling,
+        "interpolation": parameters.interpolation,
+    }
+    done = extract(registry, sets, **shared, **used)
+    probes = probes[probes.index.isin(registry.index)]
+    ways = arithmetics(parameters.arithmetic, used)
+    few = first(sets[parameters.reference_proxy], IMAGES)
+    for arithmetic in [PLAIN, *ways.values()] if ways and len(probes) else []:
+        extract(probes, {few.name: few}, **shared, **arithmetic)
+    return done
 
 
 def lines_of(extraction: Extraction) -> list[str]:
@@ -156,7 +168,14 @@ def slurm_script(
     -------
     str
         Executable by bash, too: it then fetches, and submits itself.
+
+    Raises
+    ------
+    UserError
+        If something cannot be written into one line of a script.
     """
+    if any(not text.isprintable() for text in (profile, *overrides, str(root))):
+        raise UserError("--print-slurm: a name or a value with a line break cannot be in a script")
     logs = root / parameters.runs / "slurm"
     logs.mkdir(parents=True, exist_ok=True)  # without it Slurm drops a task without a word
     program = str(Path(sys.executable).with_name("realign"))
@@ -172,7 +191,7 @@ def slurm_script(
     return SLURM.format(
         profile=parameters.profile,
         tasks=tasks,
-        made_by=shlex.join(["realign", "extract", *given, "--print-slurm"]),
+        made_by=shlex.join(["realign", "extract", *given, "--print-slurm", "--tasks", str(tasks)]),
         run=shlex.join(["realign", "run", *given]),
         logs=shlex.quote(logs.as_posix()),
         root=shlex.quote(root.as_posix()),

@@ -1,8 +1,9 @@
 """Extraction on several devices of one machine: a process each, the largest model first.
 
 A thread of the parent serves each process: it looks up what is to be done, makes the pixels that
-several models share, hands out two models at a time, so that one is loaded while the other computes,
-and does again elsewhere what a killed process had in hand. Features come back through the store.
+several models share, and hands out models ahead of time, so that one computes while the next is
+loaded and the one after is looked up. What a killed process had in hand is done again, each model
+alone, so that none suffers for another. Features come back through the store.
 """
 
 from __future__ import annotations
@@ -24,14 +25,20 @@ import pandas as pd
 import torch
 
 from realign_utils.errors import UserError
-from realign_utils.extraction import Extractor, Job
+from realign_utils.extraction import DeviceLost, Extractor, Job
 from realign_utils.settings import Settings, threads_each
 
-AHEAD = 2
-"""Models that a process has at a time: one computes, one is loaded."""
+AHEAD = 3
+"""Models that a process has at a time: one computes, one is loaded, one waits to be."""
 
 ATTEMPTS = 3
 """Processes that may die with a model in hand before the model is given up."""
+
+DEVICE_LOST = 70
+"""Exit code of a process whose device failed, which is no model's fault."""
+
+GRACE = 5.0
+"""Seconds in which a process that is to end can clean up."""
 
 
 def largest_first(registry: pd.DataFrame) -> list[pd.Series]:
@@ -102,14 +109,17 @@ class _Work:
         self.rows = deque(largest_first(registry))
         self.deaths: Counter[str] = Counter()
         self.done: SimpleQueue[Job | Exception] = SimpleQueue()
+        self.failed: set[int] = set()  # devices, by their place
         self.stopped = Event()
         self.processes: dict[int, _Worker] = {}
 
     def serve(self, place: int) -> None:
-        """Give one device work until none is left."""
+        """Give one device work until none is left, or it has failed."""
         try:
-            while self.rows and not self.stopped.is_set():
+            while self.rows and not self.stopped.is_set() and place not in self.failed:
                 self._serve_one_process(place)
+            if len(self.failed) == len(self.devices):
+                raise UserError("every device has failed: run again, what was done stays")
         except Exception as error:
             self.done.put(error)
             self.stop()
@@ -121,28 +131,54 @@ class _Work:
         try:
             while more or in_hand:
                 while more and len(in_hand) < AHEAD:
-                    job = self._next()
-                    more = job is not None
-                    in_hand.extend([job] if more else [])
-                    if more and worker is None:
-                        worker = self.processes[place] = _Worker(place, self.devices)
-                        worker.send((*self.given, worker.device, worker.threads))
+                    job = self._next(alone_too=not in_hand and not worker)
+                    in_hand.extend([job] if job else [])
+                    if job and worker is None:
+                        worker = self._start(place)
                     if worker is not None:
                         worker.send(job)
+                    more = job is not None
+                    if more and self.deaths[str(job.row.name)]:  # alone: nothing comes after it
+                        worker.send(None)
+                        more = False
                 if in_hand:
                     self.done.put(worker.receive())
                     in_hand.popleft()
-            if worker is not None:
-                worker.process.wait()
+                    worker.useful = True
         except _Lost:
-            self._put_back(in_hand, worker)
+            self._put_back(in_hand, worker, place)
+        finally:
+            if worker is not None:
+                worker.end()
 
-    def _next(self) -> Job | None:
-        """The next model for which there is something to compute."""
+    def _start(self, place: int) -> _Worker:
+        worker = self.processes[place] = _Worker(place, self.devices)
+        if self.stopped.is_set():  # perhaps before this process was known
+            worker.process.terminate()
+            worker.end()
+            raise _Lost
+        try:
+            worker.send((*self.given, worker.device, worker.threads))
+            worker.receive()
+        except _Lost:
+            if self.stopped.is_set():
+                raise
+            how = worker.end()
+            raise RuntimeError(f"a process of the extraction ended at its start, {how}") from None
+        return worker
+
+    def _next(self, *, alone_too: bool) -> Job | None:
+        """The next model for which there is something to compute.
+
+        One with which a process has died is to be alone in the next process.
+        """
         while self.rows and not self.stopped.is_set():
             try:
                 row = self.rows.popleft()
             except IndexError:  # another thread was quicker
+                return None
+            if self.deaths[str(row.name)] and not alone_too:
+                self.rows.appendleft(row)
                 return None
             job = self.extractor.look_up(row)
             if job.ingredients:
@@ -152,25 +188,30 @@ class _Work:
             self.done.put(job)
         return None
 
-    def _put_back(self, in_hand: deque[Job], worker: _Worker) -> None:
+    def _put_back(self, in_hand: deque[Job], worker: _Worker | None, place: int) -> None:
         if self.stopped.is_set():
             return
         how = worker.end()
+        if worker.process.returncode == DEVICE_LOST and not worker.useful:
+            self.failed.add(place)
         for job in in_hand:
             name = str(job.row.name)
-            self.deaths[name] += 1
+            self.deaths[name] += worker.process.returncode != DEVICE_LOST
             if self.deaths[name] < ATTEMPTS:
                 self.rows.append(job.row)
                 continue
+            left = self.extractor.look_up(job.row)  # some of it may have been done
             reason = f"{ATTEMPTS} processes died with it in hand, the last {how}"
-            job.fail(job.ingredients, "worker", f"{reason}; too little memory?")
-            self.done.put(job)
+            left.fail(left.ingredients, "worker", f"{reason}; too little memory?")
+            self.done.put(left)
 
     def stop(self) -> None:
         """End all processes: what they have written stays."""
         self.stopped.set()
         for worker in list(self.processes.values()):
-            worker.process.kill()
+            worker.process.terminate()
+        for worker in list(self.processes.values()):
+            worker.end()
 
 
 class _Lost(Exception):
@@ -182,6 +223,7 @@ class _Worker:
 
     def __init__(self, place: int, devices: Sequence[torch.device]) -> None:
         device, self.threads = devices[place], threads_each(len(devices))
+        self.useful = False  # whether it has computed a model
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if device.type == "cuda":  # it sees its own device only, and touches no other's memory
             environment["CUDA_VISIBLE_DEVICES"] = _visible(device.index or 0)
@@ -214,8 +256,11 @@ class _Worker:
         return answer
 
     def end(self) -> str:
-        """How the process ended."""
-        self.process.kill()
+        """Wait for the process to end, make it if it does not, and say how it did."""
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         code = self.process.wait()
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
@@ -229,12 +274,17 @@ def _visible(index: int) -> str:
 def main(descriptor: str) -> None:
     """Compute what comes through the pipe, until None comes or the other end is gone."""
     pipe = Connection(int(descriptor))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that temporary files are deleted
     try:
         registry, image_sets, settings, device, threads = pipe.recv()
         torch.set_num_threads(threads)
         extractor = Extractor(registry, image_sets, settings, torch.device(device))
+        pipe.send("ready")
         for job in extractor.compute(iter(pipe.recv, None)):
             pipe.send(job)
+    except DeviceLost as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(DEVICE_LOST)  # at once: what the device has in hand would never end
     except UserError as error:
         pipe.send(error)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):

@@ -34,9 +34,12 @@ from realign_utils import store as store_module
 from realign_utils.architectures import interpolation_of
 from realign_utils.cka import cka_matrix
 from realign_utils.errors import UserError
+from realign_utils.extraction import Extractor
+from realign_utils.feature_files import ingredients_of as ingredients_of_file
 from realign_utils.features import Extraction, extract, images_of, read_features
 from realign_utils.models import LayerOutput, build, find_layer
 from realign_utils.registry import choose, read_registry
+from realign_utils.settings import Settings, exact_float32
 from realign_utils.weights import NoNetwork
 
 REGISTRY = read_registry(Path(__file__).parents[1] / "params/registry.csv")
@@ -179,6 +182,52 @@ def test_autocast_gives_other_but_similar_features_in_float32(run, tmp_path, dty
     assert_close(rough, exact, 0.05)
 
 
+def test_what_a_process_allows_inside_of_float32_does_not_reach_the_features(run, tmp_path):
+    exact = matrices(run(), tmp_path / "store")
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        with exact_float32():
+            assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        allowed = matrices(run(store=tmp_path / "allowed"), tmp_path / "allowed")
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+    assert all((a == b).all() for a, b in zip(allowed, exact, strict=True))
+
+
+def test_a_checkpoint_that_changes_between_hash_and_load_is_refused(run, weights, tmp_path):
+    copy, good = tmp_path / "first.safetensors", (weights / "first.safetensors").read_bytes()
+    copy.write_bytes(good)
+    settings = Settings(tmp_path / "store", tmp_path)
+    extractor = Extractor(SMALL[:1], {"a": FakeImages()}, settings, torch.device("cpu"))
+    job = extractor.look_up(SMALL.iloc[0])
+    copy.write_bytes((weights / "second.safetensors").read_bytes())
+    extractor.prepare(job)
+    assert "has changed meanwhile" in job.failures[0]["reason"]
+
+
+def test_a_failed_device_is_no_model_s_fault(run, monkeypatch):
+    def fail(*_, **__):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access", 700)
+
+    monkeypatch.setattr(LayerOutput, "features", fail)
+    with pytest.raises(UserError, match=r"the device failed .*illegal memory access"):
+        run()
+
+
+def test_features_in_float32_are_the_same_file_on_every_device_others_are_not():
+    def key(device: str, **options) -> str:
+        settings = Settings(Path("store"), **options)
+        row = SMALL.iloc[0]
+        made = ingredients_of_file(row, "0" * 64, FakeImages(), torch.device(device), settings)
+        return store_module.key_of(made)
+
+    assert key("cpu") == key("cuda")
+    assert key("cpu", dtype="bfloat16") != key("cuda", dtype="bfloat16")
+
+
 def test_channels_last_changes_nothing_but_rounding(run, tmp_path):
     exact, other = (matrices(run(channels_last=c), tmp_path / "store") for c in (False, True))
     for given, expected in zip(other, exact, strict=True):
@@ -247,7 +296,7 @@ def test_every_ingredient_changes_the_key(run, tmp_path):
     for name, value in ingredients.items():
         other = [*value, 1] if isinstance(value, list) else {"a": 1} if name == "arguments" else 0
         keys.add(store_module.key_of({**ingredients, name: other}))
-    assert len(keys) == len(ingredients) + 1 == 21
+    assert len(keys) == len(ingredients) + 1 == 22
 
 
 CHANGES = {
@@ -278,7 +327,7 @@ def test_a_change_of_an_ingredient_is_computed_anew(run, ingredient):
     assert after.index["file"][0] != before
 
 
-@pytest.mark.parametrize("library", ["timm", "torch", "PIL"])
+@pytest.mark.parametrize("library", ["timm", "torch", "torchvision", "PIL"])
 def test_another_version_of_a_library_is_computed_anew(run, monkeypatch, library):
     run(SMALL[:1])
     monkeypatch.setattr(getattr(feature_files, library), "__version__", "9.9.9")
@@ -544,6 +593,19 @@ def test_a_later_run_begins_with_the_batch_size_that_worked(run, tmp_path, monke
     assert sizes[8:] == [4, 2, 2, 2]
 
 
+def test_a_batch_size_is_remembered_only_if_it_worked_and_for_a_week(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        limit_memory(patch, most=0)
+        run(SMALL[:1], batch_size=8)
+    assert not (tmp_path / "store/batch_sizes").exists()
+    sizes = limit_memory(monkeypatch, most=3)
+    run(SMALL[:1], batch_size=8)
+    [note] = (tmp_path / "store/batch_sizes").iterdir()
+    os.utime(note, (time.time() - 8 * 86_400,) * 2)
+    run(SMALL[:1], batch_size=8, images=FakeImages(seed=1))
+    assert sizes == [6, 4, 2, 2, 2] * 2
+
+
 @pytest.mark.parametrize("content", ["", "0", "-3", "1e9", "[1]", "99"])
 def test_a_wrong_note_of_a_batch_size_does_no_harm(run, tmp_path, monkeypatch, content):
     limit_memory(monkeypatch, most=3)
@@ -561,7 +623,7 @@ def test_out_of_memory_with_one_image_is_a_failure(run, monkeypatch):
     assert "one image alone" in failures["reason"][0]
 
 
-def test_without_a_network_only_the_first_model_waits_for_it(run, monkeypatch):
+def test_without_a_network_two_models_wait_for_it_and_no_more(run, monkeypatch):
     asked = []
 
     def refuse(**where):
@@ -573,7 +635,7 @@ def test_without_a_network_only_the_first_model_waits_for_it(run, monkeypatch):
     names = ["lcnet_050.ra2_in1k", "vgg11.tv_in1k", "ghostnet_100.in1k"]
     failures = run(choose(REGISTRY, names), weights_dir=None).failures
     assert list(failures["model"]) == names
-    assert asked == ["timm/lcnet_050.ra2_in1k"]
+    assert asked == ["timm/lcnet_050.ra2_in1k", "timm/vgg11.tv_in1k"]
 
 
 @pytest.mark.parametrize(

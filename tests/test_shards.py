@@ -12,7 +12,10 @@ import pytest
 import yaml
 from small_models import contents, save_weights, several
 
+from realign_utils.arithmetic import compare_arithmetic
 from realign_utils.errors import UserError
+from realign_utils.images import load_images
+from realign_utils.profiles import load
 from realign_utils.registry import read_registry
 from realign_utils.shards import read_shard, shard_of
 
@@ -102,7 +105,25 @@ def test_a_failed_model_is_a_line_and_the_others_are_there(profile, tmp_path):
     assert all("failed: m2" in line and "m2.safetensors" in line for line in failed)
 
 
+def test_a_value_that_would_break_out_of_its_line_is_refused(profile):
+    done = outcome("extract", profile, "--print-slurm", "-p", "title=a\nrm -rf x")
+    assert done.returncode == 2
+    assert "with a line break cannot be in a script" in done.stderr
+
+
+def test_features_for_the_comparison_of_arithmetic_are_there_too(profile, tmp_path):
+    outcome("extract", profile)
+    store, before = tmp_path / "store", set(contents(tmp_path / "store"))
+    parameters, _ = load(str(profile))
+    images = load_images(parameters.proxies["a"].model_dump(), name="a")
+    registry = read_registry(parameters.registry)
+    options = {"store": store, "weights_dir": parameters.weights_dir, "device": "cpu"}
+    compare_arithmetic(registry, images, parameters.arithmetic, used={}, **options)
+    assert set(contents(store)) == before
+
+
 def test_the_slurm_script_fetches_submits_itself_and_computes_all(profile, tmp_path):
+    (tmp_path / "weights/m5.safetensors").unlink()  # what is missing stops no one
     script = tmp_path / "array.sbatch"
     script.write_text(outcome("extract", profile, "--print-slurm", "--tasks", "2").stdout)
     fake = tmp_path / "bin/sbatch"  # runs the array's tasks one after the other
@@ -112,7 +133,6 @@ def test_the_slurm_script_fetches_submits_itself_and_computes_all(profile, tmp_p
     environment = {**os.environ, "PATH": f"{fake.parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert [line.split(" ")[0] for line in done.stdout.splitlines() if "computed" in line] == [
-        "3"
-    ] * 2
-    assert "12 there already" in outcome("extract", profile).stdout
+    counted = [line for line in done.stdout.splitlines() if "computed" in line]
+    assert [line.split(" ")[0] for line in counted] == ["2", "3"]
+    assert "10 there already" in outcome("extract", profile).stdout

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
+import distributed
 import pandas as pd
 import pytest
 import torch
@@ -27,9 +29,11 @@ from small_models import (
 )
 
 from realign_utils import cluster as cluster_module
+from realign_utils import workers as workers_module
 from realign_utils.errors import UserError
+from realign_utils.extraction import INDEX
 from realign_utils.features import Extraction, extract
-from realign_utils.settings import devices_of
+from realign_utils.settings import Settings, devices_of
 from realign_utils.workers import largest_first
 
 MODELS = several(5)
@@ -45,8 +49,9 @@ def weights(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread(monkeypatch):
     torch.set_num_threads(1)
+    monkeypatch.setattr(workers_module, "threads_each", lambda _: 1)  # for equal bytes
 
 
 def run(weights: Path, store: Path, images: FakeImages | None = None, **options) -> Extraction:
@@ -90,6 +95,93 @@ def test_a_model_that_fails_is_a_row_whoever_computes_it(weights, tmp_path, spre
     done = run(weights, tmp_path, BrokenImages(), registry=registry, **spread)
     assert list(done.failures["stage"]) == ["images", "images", "weights", "weights"]
     assert list(done.index["images"]) == ["b", "b"]
+
+
+class FakeWorker:
+    """Computes in this process; dies as told, when its turn comes to a model."""
+
+    killers: tuple[str, ...] = ()
+    broken: tuple[int, ...] = ()  # places of devices that have failed
+
+    def __init__(self, place: int, devices: list[torch.device]) -> None:
+        self.place, self.useful, self.device, self.threads = place, False, "cpu", 1
+        self.waiting, self.process = [], types.SimpleNamespace(returncode=0, terminate=str)
+
+    def send(self, message) -> None:
+        self.waiting.append(message)
+
+    def receive(self):
+        job = self.waiting.pop(0)
+        if isinstance(job, tuple):
+            return "ready"
+        if self.place in self.broken or job.row.name in self.killers:
+            broken = self.place in self.broken
+            self.process.returncode = workers_module.DEVICE_LOST if broken else -signal.SIGKILL
+            raise workers_module._Lost
+        job.ingredients.clear()
+        job.index.append(dict.fromkeys(INDEX, 0) | {"images": "a", "model": job.row.name})
+        return job
+
+    def end(self) -> str:
+        return "by SIGKILL"
+
+
+def run_faked(monkeypatch, weights, tmp_path, places: int, **attributes) -> Extraction:
+    monkeypatch.setattr(workers_module, "_Worker", type("Fake", (FakeWorker,), attributes))
+    return run(weights, tmp_path, device=",".join(["cpu"] * places))
+
+
+@pytest.mark.parametrize("places", [2, 3])
+@pytest.mark.parametrize("killer", MODELS.index)
+def test_no_model_suffers_for_another(weights, tmp_path, monkeypatch, killer, places):
+    done = run_faked(monkeypatch, weights, tmp_path, places, killers=(killer,))
+    assert set(done.failures["model"]) == {killer}
+    assert set(done.index["model"]) == set(MODELS.index) - {killer}
+
+
+def test_a_failed_device_is_left_out_and_no_model_blamed(weights, tmp_path, monkeypatch):
+    done = run_faked(monkeypatch, weights, tmp_path, 2, broken=(0,))
+    assert done.failures.empty
+    assert set(done.index["model"]) == set(MODELS.index)
+
+
+def test_where_every_device_has_failed_one_line_says_so(weights, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="every device has failed"):
+        run_faked(monkeypatch, weights, tmp_path, 2, broken=(0, 1))
+
+
+def test_a_process_that_cannot_start_is_an_error_at_once(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="ended at its start, with exit code 1"):
+        run(weights, tmp_path, device="cpu,cpu")
+
+
+def test_a_run_that_is_stopped_leaves_no_process_and_no_temporary_file(weights, tmp_path):
+    devices = [torch.device("cpu")] * 2
+    settings, sets = Settings(tmp_path, weights, batch_size=1), {"a": SlowImages(number=40)}
+    jobs = workers_module.extract_by_workers(MODELS, sets, settings, devices)
+    watch = Thread(target=lambda: next(jobs, None), daemon=True)
+    watch.start()
+    while not list(tmp_path.glob("features/*/.*.tmp*")):
+        time.sleep(0.01)
+    watch.join()
+    jobs.close()
+    assert not list(tmp_path.rglob(".*.tmp*"))
+    children = subprocess.run(
+        ["ps", "--ppid", str(os.getpid()), "-o", "args="], text=True, stdout=-1
+    )
+    assert "realign_utils.workers" not in children.stdout
+
+
+@pytest.mark.parametrize(
+    ("visible", "index", "expected"),
+    [(None, 2, "2"), ("5,7", 1, "7"), ("GPU-a, GPU-b", 1, "GPU-b")],
+)
+def test_a_process_sees_the_device_that_is_meant(monkeypatch, visible, index, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert workers_module._visible(index) == expected
 
 
 def test_where_all_is_cached_no_process_is_started(weights, tmp_path, monkeypatch):
@@ -151,6 +243,34 @@ def test_a_store_that_the_workers_do_not_share_is_told(weights, tmp_path, monkey
         cluster_module._await_files(job, cluster_module.Settings(tmp_path))
 
 
+@pytest.mark.slow
+def test_a_cluster_that_loses_all_workers_is_one_line(cluster, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_module, "PATIENCE", 8.0)
+    address, workers = address_of(cluster), cluster[1]
+    with distributed.Client(address) as client:
+        client.wait_for_workers(2, timeout=60)
+    store = tmp_path / "store"
+
+    def kill_all() -> None:
+        while not list(store.glob("features/*/*")):
+            time.sleep(0.02)
+        for worker in workers:
+            os.killpg(worker.pid, signal.SIGKILL)
+
+    Thread(target=kill_all, daemon=True).start()
+    with pytest.raises(UserError, match="no workers any more"):
+        run(weights, store, SlowImages(number=60), cluster=address)
+
+
+def address_of(cluster) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if cluster[0].exists() and cluster[0].stat().st_size:
+            break
+        time.sleep(0.1)
+    return json.loads(cluster[0].read_text())["address"]
+
+
 @pytest.fixture
 def cluster(tmp_path):
     """A scheduler and two workers, each a process of its own: address, processes of the workers."""
@@ -176,18 +296,15 @@ def cluster(tmp_path):
 
 
 def test_a_cluster_survives_the_loss_of_a_worker_in_mid_run(cluster, weights, tmp_path):
-    file, workers = cluster
-    deadline = time.monotonic() + 60
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    address = json.loads(file.read_text())["address"]
-    store = tmp_path / "store"
+    address, workers, store = address_of(cluster), cluster[1], tmp_path / "store"
 
     def kill_one() -> None:
         while not list(store.glob("features/*/[!.]*")):
             time.sleep(0.02)
         os.killpg(workers[0].pid, signal.SIGKILL)
 
+    with distributed.Client(address) as client:
+        client.wait_for_workers(2, timeout=60)
     Thread(target=kill_one, daemon=True).start()
     done = run(weights, store, SlowImages(), cluster=address)
     assert workers[0].poll() == -signal.SIGKILL
