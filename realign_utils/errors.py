@@ -10,6 +10,10 @@ class UserError(Exception):
     """A user's mistake: shown as one line, without a traceback, with exit code 2."""
 
 
+KINDS = ("UserError", "NoNetwork", "Damaged", "DeviceLost")
+"""Names of the class and of all its subclasses: a notebook's kernel tells no more of an error."""
+
+
 class NotebookFailed(Exception):
     """A notebook ended in an error or its kernel died; the message says where and what to do."""
 

@@ -28,7 +28,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from realign_utils.errors import NotebookFailed, UserError, unknown
+from realign_utils.errors import KINDS, NotebookFailed, UserError, unknown
 from realign_utils.parameters import Parameters
 from realign_utils.progress import STATUS_VARIABLE, read_status
 from realign_utils.report import render
@@ -316,7 +316,7 @@ def _execute(name: str, values: Mapping[str, Any], root: Path, runs: Path) -> di
 
 
 def _failure(name: str, error: PapermillExecutionError, failed: Path) -> Exception:
-    if error.ename == "UserError":
+    if error.ename in KINDS:
         return UserError(f"{name}: {error.evalue}")
     return NotebookFailed(
         f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue}\n"

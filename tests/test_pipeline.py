@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from realign_utils import pipeline
+import realign_utils.extraction
+import realign_utils.weights  # noqa: F401  (both define kinds of mistakes)
+from realign_utils import errors, pipeline
 from realign_utils.errors import NotebookFailed, UserError
 
 CELLS = {
@@ -117,3 +119,10 @@ def test_an_unwritable_folder_is_one_line(root: Path, monkeypatch) -> None:
     (root / "runs").write_text("a file in the place of the folder")
     with pytest.raises(UserError, match=r"runs/notebooks: Not a directory"):
         run(root, monkeypatch, "1_good")
+
+
+def test_every_kind_of_a_user_s_mistake_is_known_by_name() -> None:
+    def kinds(of: type) -> set[str]:
+        return {of.__name__}.union(*(kinds(sub) for sub in of.__subclasses__()))
+
+    assert kinds(UserError) == set(errors.KINDS)
