@@ -109,6 +109,8 @@ def problem_after(matrix: np.ndarray, k: int, loads: Loads, path: tuple[int, ...
     rows = np.flatnonzero(free)
     quadratic = matrix[np.ix_(rows, rows)]
     np.fill_diagonal(quadratic, 2 * matrix[np.ix_(rows, chosen)].sum(axis=1))
+    kept = np.sort(np.append(rows, chosen)).astype(int)
+    largest = float(np.abs(matrix[np.ix_(kept, kept)]).max(initial=0.0))
     return Problem(
         quadratic=quadratic,
         size=k - len(chosen),
@@ -116,7 +118,7 @@ def problem_after(matrix: np.ndarray, k: int, loads: Loads, path: tuple[int, ...
         loads=Loads(loads.carried(rows), loads.most - loads.carried(chosen).sum(axis=1)),
         rows=rows,
         chosen=tuple(chosen),
-        rounding=4 * k**3 * _EPSILON * float(np.abs(matrix).max()),
+        rounding=4 * k**3 * _EPSILON * largest,
     )
 
 

@@ -102,6 +102,7 @@ def _certificate(record: dict, arrays: dict[str, np.ndarray]) -> Certificate:
         nodes=index(record["nodes"]),
         leaves=tuple(leaves),
         duals=tuple(duals),
+        floor=float(record.get("floor", "-inf")),
     )
 
 

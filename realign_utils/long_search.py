@@ -13,7 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from realign_utils.swaps import candidate_matrix, improve_by_swaps, join_greedily, mean_over_pairs
+from realign_utils.outliers import typical
+from realign_utils.swaps import (
+    IMPROVEMENT,
+    candidate_matrix,
+    improve_by_swaps,
+    join_greedily,
+    mean_over_pairs,
+)
 
 _POPULATION = 10
 _WIDTH = 12
@@ -103,7 +110,7 @@ def _tabu(
     value = best_value = 0.0
     best, allowed_at = inside.copy(), np.zeros(n, dtype=int)
     width, tenure = min(_WIDTH, k, n - k), min(k, n - k) // 4
-    step, improved_at = 0, 0
+    step, improved_at, least = 0, 0, IMPROVEMENT * k * typical(matrix)
     while width and step - improved_at < 20 * max(k, 10):
         step += 1
         if step % 100 == 0 and time.monotonic() > deadline:
@@ -123,7 +130,7 @@ def _tabu(
         value += change[i, j]
         allowed_at[leaving] = step + 1 + tenure + rng.integers(1 + tenure)
         allowed_at[entering] = step + 1 + tenure // 2 + rng.integers(1 + tenure // 2)
-        if value > best_value + 1e-12:
+        if value > best_value + least:
             best, best_value, improved_at = inside.copy(), value, step
     return np.flatnonzero(best)
 

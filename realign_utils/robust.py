@@ -15,6 +15,7 @@ import numpy as np
 
 from realign_utils.errors import UserError
 from realign_utils.limits import Limit, Loads, loads_of, require_feasible
+from realign_utils.outliers import typical
 from realign_utils.search import select
 from realign_utils.swaps import (
     IMPROVEMENT,
@@ -128,7 +129,8 @@ def select_robust(
     starts = [*first, *random_sets(len(pool), k, loads, restarts, seed)]
     ends = [_swap(stack, np.sort(rows), objective, loads) for rows in starts]
     scores = np.array([float(objective(means_of(stack, rows))) for rows in ends])
-    level = np.flatnonzero(scores >= scores.max() - IMPROVEMENT * np.abs(stack).max())
+    near = IMPROVEMENT * max(abs(scores.max()), typical(stack[0]))
+    level = np.flatnonzero(scores >= scores.max() - near)
     best = ends[level[0]]
     return RobustSelection(
         indices=tuple(pool[best].tolist()),
@@ -195,17 +197,20 @@ def _swap(
     """Make the swap that raises the objective most until none does; the first of equal swaps."""
     k = len(rows)
     others = np.setdiff1d(np.arange(stack.shape[1]), rows)
-    threshold = IMPROVEMENT * np.abs(stack).max()
+    score, scale = objective(means_of(stack, rows)), typical(stack[0])
     while len(others):
         support = stack[:, rows].sum(axis=1)
         change = support[:, None, others] - support[:, rows, None] - stack[:, rows][:, :, others]
         sums = support[:, rows].sum(axis=1)[:, None, None] + 2 * change
         values = objective(sums / (k * (k - 1)))
+        plain = values
         if len(loads.most):
             values = values + preference(rows[None], loads, 1.0)[0][:, others]
         best = np.unravel_index(values.argmax(), values.shape)
-        if not values[best] > objective(means_of(stack, rows)) + threshold:
+        swapped = np.sort(np.append(np.delete(rows, best[0]), others[best[1]]))
+        after, bonus = objective(means_of(stack, swapped)), values[best] - plain[best]
+        if not after + bonus > score + IMPROVEMENT * max(abs(score), scale):
             break
-        rows = np.sort(np.append(np.delete(rows, best[0]), others[best[1]]))
+        rows, score = swapped, after
         others = np.setdiff1d(np.arange(stack.shape[1]), rows)
     return rows

@@ -16,6 +16,7 @@ import numpy as np
 from realign_utils.certificate import certify
 from realign_utils.errors import UserError
 from realign_utils.limits import Limit, loads_of, require_feasible
+from realign_utils.outliers import typical, without_outliers
 from realign_utils.swaps import (
     IMPROVEMENT,
     NO_LIMITS,
@@ -111,10 +112,12 @@ def select(
     joined = join_greedily(matrix, k, loads)
     first = [joined, require_feasible(limits, k, pool, n)] if limits else [joined]
     random_sets = np.random.default_rng(seed).random((restarts, len(pool))).argsort(axis=1)[:, :k]
-    ends = improve_by_swaps(matrix, np.concatenate([first, random_sets]), loads)
+    lifted, ends, _ = without_outliers(matrix, np.array(first), loads)
+    ends = np.concatenate([ends, improve_by_swaps(lifted, random_sets, loads)])
     scores = mean_over_pairs(matrix, ends)
     scores[loads.excess(ends) > 0] = -np.inf
-    level = np.flatnonzero(scores >= scores.max() - IMPROVEMENT * np.abs(matrix).max())
+    near = IMPROVEMENT * max(abs(scores.max()), typical(matrix))
+    level = np.flatnonzero(scores >= scores.max() - near)
     best = min(ends[row].tolist() for row in level)
     return Selection(
         indices=tuple(pool[best].tolist()),

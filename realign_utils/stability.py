@@ -11,10 +11,11 @@ import pandas as pd
 
 from realign_utils.calibrate import mean_similarity
 from realign_utils.limits import Limit, Loads, loads_of
+from realign_utils.outliers import typical
 from realign_utils.progress import track
 from realign_utils.robust import select_robust
 from realign_utils.search import Selection, select
-from realign_utils.swaps import NO_LIMITS, candidate_matrix, mean_over_pairs, preference
+from realign_utils.swaps import IMPROVEMENT, NO_LIMITS, candidate_matrix, mean_over_pairs, preference
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def equally_good(
     ]
     loads = loads_of(limits, range(len(pool)), len(pool)) if limits else NO_LIMITS
     best = tuple(np.searchsorted(pool, selection.indices).tolist())
-    least = threshold * k * (k - 1) - 1e-12 * np.abs(matrix).max()
+    least = threshold * k * (k - 1) - IMPROVEMENT * k * k * max(abs(threshold), typical(matrix))
     seen, queue = {best}, deque([best])
     while queue and len(seen) < limit:
         for rows in _neighbours(matrix, queue.popleft(), least, loads):

@@ -35,18 +35,26 @@ def random_dual(rng, n, limits=0):
     )
 
 
+def middle(matrix):
+    """The typical similarity: the median size of those that are not 0."""
+    sizes = np.abs(matrix[np.triu_indices(len(matrix), 1)])
+    return float(np.median(sizes[sizes > 0])) if sizes.any() else 1.0
+
+
 def prove_and_compare(seed):
     """Certify the best set or any other of a random case, against all sets."""
     (matrix, k), rng = random_case(seed), np.random.default_rng(seed)
     means = all_means(matrix, k)
-    best, scale = max(means.values()), np.abs(zero_diagonal(matrix)).max()
+    best = max(means.values())
     rows = (
         max(means, key=means.get) if rng.random() < 0.5 else list(means)[rng.integers(len(means))]
     )
     certificate = certify(matrix, rows, time_limit=30)
-    assert certificate.upper_bound >= best - 1e-14 * scale
-    assert certificate.optimal == (means[rows] >= best - 1e-9 * (scale or 1))
-    assert means[certificate.best] >= best - 1e-9 * scale
+    own = np.abs(matrix[np.ix_(max(means, key=means.get), max(means, key=means.get))]).max()
+    assert certificate.upper_bound >= best - 1e-14 * own
+    assert certificate.optimal == (means[rows] >= best - certificate.tolerance)
+    assert certificate.tolerance <= 1e-9 * max(abs(means[rows]), middle(matrix)) * (1 + 1e-9)
+    assert means[certificate.best] >= best - 1e-9 * max(abs(best), middle(matrix))
     check_certificate(matrix, certificate)
 
 
@@ -158,6 +166,20 @@ def test_the_proof_branches_and_is_the_same_twice():
     assert again.upper_bound == certificate.upper_bound
 
 
+def test_a_pair_at_minus_1e12_hides_no_better_set():
+    matrix = cka_like(14, 0)
+    matrix[2, 5] = matrix[5, 2] = -1e12
+    means = all_means(matrix, 5)
+    best = max(means, key=means.get)
+    assert select(matrix, 5).indices == best
+    middling = sorted(means, key=means.get)[len(means) // 2]
+    certificate = certify(matrix, middling)
+    assert not certificate.optimal
+    assert certificate.best == best
+    assert certificate.upper_bound == pytest.approx(means[best], abs=1e-8)
+    check_certificate(matrix, certificate)
+
+
 def test_a_wrong_selection_is_not_certified_and_a_better_one_is_shown():
     matrix, selection, _ = proved()
     outsider = next(row for row in range(24) if row not in selection.indices)
@@ -254,6 +276,8 @@ TAMPERINGS = {
     "a lower bound": lambda c: replace(c, upper_bound=c.score - 1e-6),
     "a bound that is no number": lambda c: replace(c, upper_bound=float("nan")),
     "a higher score": lambda c: replace(c, score=c.score + 1e-6),
+    "another floor": lambda c: replace(c, floor=9.0),
+    "a floor that is no number": lambda c: replace(c, floor=float("nan")),
     "a generous tolerance": lambda c: replace(c, tolerance=1.0),
     "another set": lambda c: replace(c, indices=(0, *c.indices[1:])),
     "a smaller set": lambda c: replace(c, indices=c.indices[1:]),
