@@ -10,6 +10,7 @@ import numpy as np
 
 from realign_utils.certificate import Certificate, certify, check_certificate, with_set
 from realign_utils.errors import UserError, unknown
+from realign_utils.limits import Limit
 from realign_utils.limits import exclude as fix_out
 from realign_utils.limits import include as fix_in
 from realign_utils.search import select
@@ -102,15 +103,33 @@ def what_is_proved(
         If it proves nothing about this matrix.
     """
     check_certificate(similarity, certificate)
-    k, kept = len(certificate.indices), [limit.name for limit in certificate.limits]
-    within = f" with {', '.join(kept)}" if kept else ""
+    k, candidates = len(certificate.indices), {*certificate.candidates}
+    left_out = [name for row, name in enumerate(names) if row not in candidates]
+    asked = "within these limits and candidates" if certificate.limits else "of these candidates"
+    asked = asked if certificate.limits or left_out else "of all items"
     return [
         f"the certificate holds: {len(certificate.leaves)} parts, each proved by one factorisation",
-        f"no {k} of the {len(certificate.candidates)} candidates{within} have a mean similarity "
-        f"above {certificate.upper_bound!r}",
-        f"mean similarity of its set: {certificate.score!r}; optimal: {certificate.optimal}",
+        f"no {k} of the {len(candidates)} candidates have a mean similarity "
+        f"above {certificate.upper_bound!r}" + (" within the limits" if certificate.limits else ""),
+        *([f"left out of the candidates: {', '.join(left_out)}"] if left_out else []),
+        *(_told(limit, names) for limit in certificate.limits),
+        f"mean similarity of its set: {certificate.score!r}; "
+        f"optimal {asked}: {certificate.optimal}",
         f"its set: {', '.join(names[row] for row in certificate.indices)}",
     ]
+
+
+def _told(limit: Limit, names: Sequence[str]) -> str:
+    """What a limit does, whatever it is called."""
+    ends = [("at least", limit.at_least), ("at most", limit.at_most)]
+    ends = [f"{words} {value:.6g}" for words, value in ends if np.isfinite(value)]
+    counted = [
+        name if weight == 1 else f"{weight:.6g} for {name}"
+        for name, weight in zip(names, limit.weights, strict=True)
+        if weight
+    ]
+    what = " and ".join(ends) or "no end"
+    return f"limit {limit.name!r}: {what}, counting {', '.join(counted) or 'nothing'}"
 
 
 def _names_in(path: Path) -> list[str]:

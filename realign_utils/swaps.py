@@ -35,10 +35,10 @@ def candidate_matrix(
     """
     matrix = check_matrix(similarity)
     n = len(matrix)
-    pool = np.arange(n) if candidates is None else np.array(sorted(candidates), dtype=int)
-    if len(pool) and not (pool.min() >= 0 and pool.max() < n):
-        wrong = pool[(pool < 0) | (pool >= n)][0]
-        raise UserError(f"candidate {wrong} is no row of a {n} x {n} matrix")
+    rows = range(n) if candidates is None else sorted(candidates)
+    if wrong := [row for row in rows if not 0 <= row < n]:
+        raise UserError(f"candidate {wrong[0]} is no row of a {n} x {n} matrix")
+    pool = np.array(rows, dtype=int)
     if len(set(pool.tolist())) < len(pool):
         raise UserError("a candidate is given twice")
     if not 2 <= k <= len(pool):

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from realign_utils import cli, search, select_command
+from realign_utils.certificate import certify
+from realign_utils.certificate_files import save_certificate
+from realign_utils.limits import count_limit
 from realign_utils.matrices import write_matrix
 
 ROOT = Path(__file__).parent.parent
@@ -152,6 +155,41 @@ def test_a_saved_certificate_is_checked_and_refused_on_another_matrix(tmp_path, 
     assert "certificate refused: its set scores" in capsys.readouterr().err
     assert run("check-certificate", S4, S4) == 2
     assert "not a certificate, or damaged" in capsys.readouterr().err
+
+
+def forged(tmp_path: Path, **changes: object) -> Path:
+    """A certificate of the best 3 of 8 with parts of its record changed."""
+    matrix, path = similarity(8), tmp_path / "forged.safetensors"
+    certificate = certify(matrix, search.select(matrix, 3))
+    return save_certificate(path, replace(certificate, **changes))
+
+
+def test_what_a_limit_does_is_told_whatever_its_name_says(tmp_path, capsys) -> None:
+    matrix = write_matrix(tmp_path / "m.csv", list("abcdefgh"), similarity(8))
+    best = search.select(similarity(8), 3).indices
+    limit = count_limit(best[:1], 8, name="nothing at all", at_most=0)
+    others = [row for row in range(8) if row != best[1]]
+    worse = search.select(similarity(8), 3, candidates=others, limits=[limit])
+    proof = save_certificate(tmp_path / "p.safetensors", certify(similarity(8), worse))
+    assert run("check-certificate", proof, matrix) == 0
+    out = capsys.readouterr().out
+    first, second = ("abcdefgh"[row] for row in best[:2])
+    assert f"limit 'nothing at all': at most 0, counting {first}\n" in out
+    left_out = next(line for line in out.splitlines() if line.startswith("left out"))
+    assert second in left_out.split(": ")[1].split(", ")
+    assert "optimal within these limits and candidates: True" in out
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"candidates": (0, 1, 2, 10**30)}, {"score": 10**400}, {"indices": (0, 1, 10**30)}],
+)
+def test_numbers_beyond_all_bounds_in_a_certificate_are_one_line(
+    tmp_path, capsys, changes
+) -> None:
+    matrix = write_matrix(tmp_path / "m.csv", list("abcdefgh"), similarity(8))
+    assert run("check-certificate", forged(tmp_path, **changes), matrix) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_better_set_that_the_proof_meets_is_the_one_that_is_written(tmp_path, monkeypatch):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from similarities import all_means, cka_like, mean, random_case
 
+from realign_utils import limits as limits_module
 from realign_utils.errors import UserError
 from realign_utils.limits import Limit, count_limit, exclude, include
 from realign_utils.matrices import read_matrix
@@ -200,6 +202,21 @@ def test_an_impossible_request_names_only_the_limits_that_conflict():
         "no 4 of the 8 candidates can keep "
         "'at least 2 CNNs' and 'row 0 fixed out' and 'row 1 fixed out'"
     )
+
+
+def test_a_limit_that_is_broken_by_a_millionth_is_broken():
+    heavy = Limit("capacity", (1.0000005,) * 6, at_most=2)
+    with pytest.raises(UserError, match="no 2 of the 6 candidates can keep 'capacity'"):
+        select(np.eye(6), 2, limits=[heavy])
+    light = Limit("capacity", (*(1.0000005,) * 8, 1.0, 1.0), at_most=2)
+    assert select(np.eye(10), 2, limits=[light]).indices == (8, 9)
+
+
+def test_that_time_did_not_suffice_is_not_called_a_contradiction(monkeypatch):
+    stopped = SimpleNamespace(x=None, status=1)
+    monkeypatch.setattr(limits_module, "milp", lambda *_, **__: stopped)
+    with pytest.raises(UserError, match="were found within 20 s"):
+        select(np.eye(6), 2, limits=exclude([0], 6))
 
 
 def test_a_limit_of_the_wrong_length_is_refused():
