@@ -15,7 +15,13 @@ from realign_utils.outliers import typical
 from realign_utils.progress import track
 from realign_utils.robust import select_robust
 from realign_utils.search import Selection, select
-from realign_utils.swaps import IMPROVEMENT, NO_LIMITS, candidate_matrix, mean_over_pairs, preference
+from realign_utils.swaps import (
+    IMPROVEMENT,
+    NO_LIMITS,
+    candidate_matrix,
+    mean_over_pairs,
+    preference,
+)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,9 @@ def _swap_block(matrix: np.ndarray, sets: np.ndarray, loads: Loads) -> None:
     np.put_along_axis(inside, members, True, axis=1)
     while len(active):
         similarity = matrix[members]
-        support = similarity.sum(axis=1)  # anew in each round: a large entry leaves no rounding behind
+        support = similarity.sum(
+            axis=1
+        )  # anew in each round: a large entry leaves no rounding behind
         entering = np.where(inside, -np.inf, support)
         leaving = np.take_along_axis(support, members, axis=1)
         change = entering[:, None, :] - similarity

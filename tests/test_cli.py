@@ -75,6 +75,35 @@ def test_a_matrix_that_is_none_is_one_line_and_writes_nothing(tmp_path, capsys, 
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["-o", "m"], ["-o", "./m"], ["--save-certificate", "m.csv"], ["--pool", "p.csv", "-o", "p"],
+     ["-o", "x", "--save-certificate", "x.json"]],
+)  # fmt: skip
+def test_nothing_that_is_read_or_written_is_overwritten(
+    tmp_path, capsys, monkeypatch, options
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_matrix("m.csv", list("abcdef"), similarity())
+    Path("p.csv").write_text("a\nb\nc\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert run("select", "m.csv", "-k", 3, *options) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_gap_relative_to_a_score_of_0_is_null_in_json(tmp_path) -> None:
+    cycle = [[float({(i - j) % 5} <= {0, 1, 4}) for i in range(5)] for j in range(5)]
+    path = write_matrix(tmp_path / "m.csv", list("abcde"), 3 * np.array(cycle) - 2)
+    assert (
+        run("select", path, "-k", 3, "--certify", "--time-limit", 1e-9, "-o", tmp_path / "x") == 0
+    )
+    text = (tmp_path / "x.json").read_text()
+    result = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert result["mean_similarity"] == 0
+    assert result["gap"] is None
+
+
 def test_a_label_that_repeats_in_both_directions_is_told(tmp_path, capsys) -> None:
     path = write_matrix(tmp_path / "m.csv", list("abcdef"), similarity())
     changed(path, 0, 2, "a")
@@ -184,9 +213,7 @@ def test_what_a_limit_does_is_told_whatever_its_name_says(tmp_path, capsys) -> N
     "changes",
     [{"candidates": (0, 1, 2, 10**30)}, {"score": 10**400}, {"indices": (0, 1, 10**30)}],
 )
-def test_numbers_beyond_all_bounds_in_a_certificate_are_one_line(
-    tmp_path, capsys, changes
-) -> None:
+def test_numbers_beyond_all_bounds_in_a_certificate_are_one_line(tmp_path, capsys, changes) -> None:
     matrix = write_matrix(tmp_path / "m.csv", list("abcdefgh"), similarity(8))
     assert run("check-certificate", forged(tmp_path, **changes), matrix) == 2
     assert capsys.readouterr().err.count("\n") == 1
