@@ -19,6 +19,7 @@ from realign_utils.bounds import (
     Dual,
     Problem,
     inherit,
+    leaves_no_set,
     only_set,
     problem_after,
     proves,
@@ -136,10 +137,13 @@ class Proof:
         """The whole problem, less the decisions that the limits force."""
         path: tuple[int, ...] = ()
         for row in range(len(self.matrix)) if len(self.loads.most) else ():
-            if self._settle((*path, row), None):
-                path = (*path, ~row)
-            elif self._settle((*path, ~row), None):
-                path = (*path, row)
+            if time.monotonic() > self.deadline:
+                break
+            for decision in (row, ~row):
+                if leaves_no_set(len(self.matrix), self.k, self.loads, (*path, decision)):
+                    self._close((*path, decision), None, 0)
+                    path = (*path, ~decision)
+                    break
         if self._settle(path, None):
             return []
         problem = self._problem(path)

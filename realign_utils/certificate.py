@@ -112,7 +112,7 @@ def certify(
     UserError
         If the matrix or the selection is not valid.
     """
-    deadline = time.monotonic() + time_limit
+    deadline = time.monotonic() + require_time(time_limit)
     indices = tuple(sorted(int(row) for row in getattr(selection, "indices", selection)))
     limits = tuple(getattr(selection, "limits", ()))
     matrix, pool = candidate_matrix(
@@ -141,6 +141,19 @@ def certify(
         duals=tuple(proof.duals),
         floor=floor,
     )
+
+
+def require_time(seconds: float) -> float:
+    """The seconds, if they are a time limit.
+
+    Raises
+    ------
+    UserError
+        If they are negative or no number.
+    """
+    if not seconds >= 0:
+        raise UserError(f"the time limit must be at least 0 seconds, not {seconds}")
+    return seconds
 
 
 def with_set(similarity: object, certificate: Certificate, indices: Sequence[int]) -> Certificate:

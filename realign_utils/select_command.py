@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from realign_utils.certificate import Certificate, certify, check_certificate, with_set
+from realign_utils.certificate import (
+    Certificate,
+    certify,
+    check_certificate,
+    require_time,
+    with_set,
+)
 from realign_utils.errors import UserError, unknown
 from realign_utils.limits import Limit
 from realign_utils.limits import exclude as fix_out
@@ -62,6 +68,7 @@ def choose_items(
     UserError
         If a name is unknown, `k` does not fit, or no set keeps what was asked.
     """
+    require_time(time_limit)
     limits = [
         *fix_in(_rows(include, names, "--include"), len(names), names),
         *fix_out(_rows(exclude, names, "--exclude"), len(names), names),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from similarities import all_means, cka_like, mean, random_case
 
+from realign_utils import branch_and_bound
 from realign_utils.bounds import Dual, inherit, only_set, problem_after, row_bound, upper_bound
 from realign_utils.certificate import Certificate, certify, check_certificate, covers, with_set
 from realign_utils.certificate_files import load_certificate, save_certificate
@@ -235,6 +236,24 @@ def test_the_bound_of_a_large_matrix_in_little_time_is_not_far_off():
     certificate = certify(matrix, selection, time_limit=0)
     assert selection.score < certificate.upper_bound < 1.2 * selection.score
     check_certificate(matrix, certificate)
+
+
+def test_limits_do_not_make_the_root_copy_the_matrix(monkeypatch):
+    """With a limit, what it forces is found from the limits alone."""
+    calls = []
+    plain = branch_and_bound.problem_after
+    monkeypatch.setattr(branch_and_bound, "problem_after", lambda *a: calls.append(0) or plain(*a))
+    matrix = cka_like(120, 0)
+    selection = select(matrix, 8, restarts=5, limits=include([7], 120))
+    certificate = certify(matrix, selection, time_limit=0)
+    assert len(calls) < 5
+    check_certificate(matrix, certificate)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_a_time_limit_that_is_none_is_refused(seconds):
+    with pytest.raises(UserError, match="time limit must be at least 0"):
+        certify(*proved()[:2], time_limit=seconds)
 
 
 def test_progress_is_told_in_lines():

@@ -160,6 +160,7 @@ def test_items_are_fixed_in_and_out_and_a_pool_is_kept(tmp_path, capsys) -> None
         (["--include", "g"], "--include: unknown item 'g'"),
         (["--include", "a", "--exclude", "a"], "'a fixed in' and 'a fixed out'"),
         (["--exclude", "a", "--exclude", "a"], "--exclude: 'a' is given twice"),
+        (["--time-limit", "nan", "--certify"], "the time limit must be at least 0 seconds"),
         (["--pool", "nowhere.txt"], "--pool: cannot read nowhere.txt"),
     ],
 )
