@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from realign_utils.bounds import Dual, Problem, inherit, only_set, problem_after, proves, row_bound
 from realign_utils.branch_and_bound import Leaf, Proof, tolerance
 from realign_utils.errors import UserError
-from realign_utils.limits import Limit, Loads, loads_of
+from realign_utils.limits import Limit, Loads, forbidden, loads_of
 from realign_utils.outliers import raised, without_outliers
 from realign_utils.swaps import candidate_matrix, mean_over_pairs
 
@@ -46,7 +46,7 @@ class Certificate:
     best : tuple of int, length k
         The best set met on the way: `indices`, unless that was not the best.
     candidates : tuple of int
-        Rows that might be chosen.
+        Rows that might be chosen: of those asked for, all that the limits do not forbid.
     limits : tuple of Limit
     nodes : int
         Parts of the search tree in which the relaxation was solved.
@@ -115,9 +115,9 @@ def certify(
     deadline = time.monotonic() + require_time(time_limit)
     indices = tuple(sorted(int(row) for row in getattr(selection, "indices", selection)))
     limits = tuple(getattr(selection, "limits", ()))
-    matrix, pool = candidate_matrix(
-        similarity, len(indices), getattr(selection, "candidates", None)
-    )
+    candidates = np.array(getattr(selection, "candidates", range(len(similarity))), dtype=int)
+    candidates = candidates[~forbidden(limits, len(similarity))[candidates]]
+    matrix, pool = candidate_matrix(similarity, len(indices), candidates)
     loads = loads_of(limits, pool, len(similarity))
     places = _places(indices, pool, loads)
     lifted, improved, floor = without_outliers(matrix, places[None], loads)

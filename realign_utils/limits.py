@@ -107,25 +107,62 @@ def cut(excess: np.ndarray) -> np.ndarray:
     return np.where(excess > SLACK, excess, 0.0)
 
 
+def forbidden(limits: Sequence[Limit], n: int) -> np.ndarray:
+    """Rows that no set can hold, because they alone exceed a limit without negative weights.
+
+    Parameters
+    ----------
+    limits : sequence of Limit
+    n : int
+        Rows of the matrix.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    out = np.zeros(n, dtype=bool)
+    for limit in limits:
+        weights = _weights(limit, n)
+        if (weights >= 0).all():
+            out |= weights > limit.at_most + SLACK * (weights.max() or 1.0)
+    return out
+
+
 def loads_of(limits: Sequence[Limit], rows: Sequence[int], n: int) -> Loads:
     """The limits on some rows of a matrix of n rows, as `Loads`.
+
+    Models that are fixed in make one limit together, and what none of the rows can break makes
+    none: every limit costs time at every swap.
 
     Raises
     ------
     UserError
         If a limit has not one weight for each row of the matrix.
     """
-    weights, most = [np.zeros((0, len(rows)))], []
+    rows = np.array(rows, dtype=int)
+    weights, most, fixed = [np.zeros((0, len(rows)))], [], np.zeros(n)
     for limit in limits:
-        values = np.array(limit.weights, dtype=np.float64)
-        if values.shape != (n,) or not np.isfinite(values).all():
-            raise UserError(f"limit {limit.name!r}: needs {n} finite weights, one for each row")
+        values = _weights(limit, n)
         scale = float(np.abs(values).max()) or 1.0
+        if np.count_nonzero(values) == 1 and values.max() == limit.at_least > 0:
+            fixed[values.argmax()] = 1.0
+            if limit.at_most >= limit.at_least:
+                continue
         for sign, end in ((1.0, limit.at_most), (-1.0, -limit.at_least)):
-            if np.isfinite(end):
-                weights.append(sign * values[None, list(rows)] / scale)
+            if np.isfinite(end) and (values[rows].any() or end < 0):
+                weights.append(sign * values[None, rows] / scale)
                 most.append(end / scale)
+    if fixed.any():
+        weights.append(-fixed[None, rows])
+        most.append(-fixed.sum())
     return Loads(np.concatenate(weights), np.array(most, dtype=np.float64))
+
+
+def _weights(limit: Limit, n: int) -> np.ndarray:
+    values = np.array(limit.weights, dtype=np.float64)
+    if values.shape != (n,) or not np.isfinite(values).all():
+        raise UserError(f"limit {limit.name!r}: needs {n} finite weights, one for each row")
+    return values
 
 
 def require_feasible(

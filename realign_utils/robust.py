@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from realign_utils.errors import UserError
-from realign_utils.limits import Limit, Loads, loads_of, require_feasible
+from realign_utils.limits import Limit, Loads, forbidden, loads_of, require_feasible
 from realign_utils.outliers import typical
 from realign_utils.search import select
 from realign_utils.swaps import (
@@ -47,7 +47,7 @@ class RobustSelection:
     hits : int
         How many of them ended at `score`.
     candidates : tuple of int
-        The pool that was searched, ascending.
+        The pool that was asked for, ascending.
     limits : tuple of Limit
         Kept by `indices`.
     """
@@ -119,13 +119,16 @@ def select_robust(
         As `search.select`.
     """
     stack, pool = _stack(matrices, k, candidates)
-    loads = loads_of(limits, pool, len(matrices[0])) if limits else NO_LIMITS
-    feasible = [require_feasible(limits, k, pool, len(matrices[0]))] if limits else []
+    asked, n = tuple(pool.tolist()), len(matrices[0])
+    feasible = [pool[list(require_feasible(limits, k, pool, n))]] if limits else []
+    if limits:
+        stack, pool = _stack(matrices, k, pool[~forbidden(limits, n)[pool]])
+    loads = loads_of(limits, pool, n) if limits else NO_LIMITS
     whole = [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
     options = {"restarts": 20, "seed": seed, "candidates": pool.tolist(), "limits": limits}
     likely = [select(matrix, k, **options).indices for matrix in whole[:10]]
     likely.append(select(np.mean(whole, axis=0), k, **options).indices)
-    first = [*feasible, *(np.searchsorted(pool, rows) for rows in likely)]
+    first = [np.searchsorted(pool, rows) for rows in [*feasible, *likely]]
     starts = [*first, *random_sets(len(pool), k, loads, restarts, seed)]
     ends = [_swap(stack, np.sort(rows), objective, loads) for rows in starts]
     scores = np.array([float(objective(means_of(stack, rows))) for rows in ends])
@@ -138,7 +141,7 @@ def select_robust(
         means=tuple(means_of(stack, best).tolist()),
         restarts=restarts,
         hits=int((level >= len(first)).sum()),
-        candidates=tuple(pool.tolist()),
+        candidates=asked,
         limits=tuple(limits),
     )
 

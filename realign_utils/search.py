@@ -15,7 +15,7 @@ import numpy as np
 
 from realign_utils.certificate import certify
 from realign_utils.errors import UserError
-from realign_utils.limits import Limit, loads_of, require_feasible
+from realign_utils.limits import Limit, forbidden, loads_of, require_feasible
 from realign_utils.outliers import typical, without_outliers
 from realign_utils.swaps import (
     IMPROVEMENT,
@@ -50,7 +50,7 @@ class Selection:
     hits : int
         How many of them ended at `score`; many of many is a good sign, though not a proof.
     candidates : tuple of int
-        The pool that was searched, ascending.
+        The pool that was asked for, ascending.
     limits : tuple of Limit
         Kept by `indices`.
     """
@@ -107,10 +107,13 @@ def select(
     matrix, pool = candidate_matrix(similarity, k, candidates)
     if restarts < 0:
         raise UserError(f"restarts must be at least 0, not {restarts}")
-    n = len(similarity)
+    asked, n = tuple(pool.tolist()), len(similarity)
+    feasible = [pool[list(require_feasible(limits, k, pool, n))]] if limits else []
+    if limits:
+        matrix, pool = candidate_matrix(similarity, k, pool[~forbidden(limits, n)[pool]])
     loads = loads_of(limits, pool, n) if limits else NO_LIMITS
     joined = join_greedily(matrix, k, loads)
-    first = [joined, require_feasible(limits, k, pool, n)] if limits else [joined]
+    first = [joined, *(np.searchsorted(pool, rows) for rows in feasible)]
     random_sets = np.random.default_rng(seed).random((restarts, len(pool))).argsort(axis=1)[:, :k]
     lifted, ends, _ = without_outliers(matrix, np.array(first), loads)
     ends = np.concatenate([ends, improve_by_swaps(lifted, random_sets, loads)])
@@ -127,7 +130,7 @@ def select(
         swapped_score=float(scores[0]),
         restarts=restarts,
         hits=int((level >= len(first)).sum()),
-        candidates=tuple(pool.tolist()),
+        candidates=asked,
         limits=tuple(limits),
     )
 

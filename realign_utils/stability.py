@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from realign_utils.calibrate import mean_similarity
-from realign_utils.limits import Limit, Loads, loads_of
+from realign_utils.limits import Limit, Loads, forbidden, loads_of
 from realign_utils.outliers import typical
 from realign_utils.progress import track
 from realign_utils.robust import select_robust
@@ -104,7 +104,9 @@ def equally_good(
     EquallyGood
     """
     k = len(selection.indices)
-    matrix, pool = candidate_matrix(similarity, k, selection.candidates)
+    asked = np.array(selection.candidates)
+    asked = asked[~forbidden(selection.limits, len(similarity))[asked]]
+    matrix, pool = candidate_matrix(similarity, k, asked)
     limits = [
         replace(limit, weights=tuple(np.take(limit.weights, pool))) for limit in selection.limits
     ]

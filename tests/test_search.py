@@ -11,8 +11,10 @@ import torch
 from similarities import all_means, cka_like, mean, random_case
 
 from realign_utils import limits as limits_module
+from realign_utils import search
+from realign_utils.certificate import certify, check_certificate
 from realign_utils.errors import UserError
-from realign_utils.limits import Limit, count_limit, exclude, include
+from realign_utils.limits import Limit, count_limit, exclude, forbidden, include
 from realign_utils.matrices import read_matrix
 from realign_utils.search import greedy, select
 from realign_utils.swaps import improve_by_swaps
@@ -217,6 +219,32 @@ def test_that_time_did_not_suffice_is_not_called_a_contradiction(monkeypatch):
     monkeypatch.setattr(limits_module, "milp", lambda *_, **__: stopped)
     with pytest.raises(UserError, match="were found within 20 s"):
         select(np.eye(6), 2, limits=exclude([0], 6))
+
+
+def test_models_fixed_out_are_dropped_and_those_fixed_in_are_one_limit(monkeypatch):
+    matrix, seen = cka_like(60, 1), []
+    limits = [*exclude(range(40), 60), *include([41, 43, 45], 60)]
+    plain = search.without_outliers
+    monkeypatch.setattr(
+        search,
+        "without_outliers",
+        lambda m, s, loads: seen.append((m, loads)) or plain(m, s, loads),
+    )
+    selection = select(matrix, 5, limits=limits)
+    assert seen[0][0].shape == (20, 20)
+    assert seen[0][1].weights.shape == (1, 20)
+    assert selection.candidates == tuple(range(60))
+    assert {41, 43, 45} <= {*selection.indices} <= {*range(40, 60)}
+    certificate = certify(matrix, selection)
+    assert certificate.candidates == tuple(range(40, 60))
+    check_certificate(matrix, certificate)
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0, 2.0])
+def test_what_no_set_can_hold_is_forbidden(weight):
+    limit = Limit("capacity", (weight, 1.0, 3.0), at_most=1.0)
+    assert forbidden([limit], 3).tolist() == [weight > 1, False, True]
+    assert not forbidden([Limit("either way", (-1.0, 1.0, 3.0), at_most=1.0)], 3).any()
 
 
 def test_a_limit_of_the_wrong_length_is_refused():
