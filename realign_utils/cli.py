@@ -128,7 +128,7 @@ def parameters() -> None:
     default=60.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
-    help="Seconds for --certify.",
+    help="Seconds for --certify, and as many for the search of a large matrix.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Stem of the CSV and JSON.")
 def select(matrix: Path, proof: Path | None, out: Path | None, **options: Any) -> None:

@@ -19,7 +19,7 @@ from realign_utils.errors import UserError, unknown
 from realign_utils.limits import Limit
 from realign_utils.limits import exclude as fix_out
 from realign_utils.limits import include as fix_in
-from realign_utils.search import select
+from realign_utils.long_search import search_within
 
 
 def choose_items(
@@ -52,7 +52,7 @@ def choose_items(
     prove : bool
         Whether to certify.
     time_limit : float
-        Seconds for that.
+        Seconds for that, and for the search where the matrix is large.
     show : callable, optional
         Gets lines of progress.
 
@@ -75,8 +75,13 @@ def choose_items(
     ]
     candidates = _rows(_names_in(pool), names, str(pool)) if pool else None
     options = {"restarts": restarts, "seed": seed, "candidates": candidates, "limits": limits}
-    selection = select(similarity, k, **options)
-    result = {"k": k, "restarts": restarts, "seed": seed, "candidates": len(selection.candidates)}
+    selection = search_within(similarity, k, time_limit=time_limit, show=show, **options)
+    result = {
+        "k": k,
+        "restarts": selection.restarts,
+        "seed": seed,
+        "candidates": len(selection.candidates),
+    }
     result |= {"limits": [limit.name for limit in limits]} if limits else {}
     chosen, score, certificate = selection.indices, selection.score, None
     if prove:

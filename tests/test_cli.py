@@ -224,7 +224,9 @@ def test_a_better_set_that_the_proof_meets_is_the_one_that_is_written(tmp_path, 
     path = write_matrix(tmp_path / "m.csv", list("abcdefgh"), similarity(8))
     best = search.select(similarity(8), 3)
     poor = next(s for s in combinations(range(8), 3) if s != best.indices)
-    monkeypatch.setattr(select_command, "select", lambda *_, **__: replace(best, indices=poor))
+    monkeypatch.setattr(
+        select_command, "search_within", lambda *_, **__: replace(best, indices=poor)
+    )
     assert run("select", path, "-k", 3, "--certify", "-o", tmp_path / "out") == 0
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["models"] == ["abcdefgh"[row] for row in best.indices]

@@ -128,7 +128,7 @@ def test_a_better_set_that_the_proof_meets_is_taken(matrices, registry, monkeypa
     best = fill(SEARCHED, matrices, registry)
     pool = members(KNOWN, POOLS["hybrid"], list(registry.index))
     poor = replace(best.found.selection, indices=tuple(pool[:5]), score=0.0)
-    monkeypatch.setattr(objectives, "select", lambda *_, **__: poor)
+    monkeypatch.setattr(objectives, "search_within", lambda *_, **__: poor)
     assert fill(SEARCHED, matrices, registry).models == best.models
 
 
