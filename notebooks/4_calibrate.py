@@ -325,7 +325,9 @@ pools_beside.drop(columns=["kind", "upper_bound", "proved_optimal"]).round(4)
 #
 # The paper's thesis is about transfer: of two sets that look equally good on the proxy, the homogeneous one is to score higher on
 # other images. So many sets of one mechanism, and many with at most half of any mechanism, are drawn with *the same* mean on the
-# reference proxy, and judged elsewhere.
+# reference proxy, and judged elsewhere. Where the models of one mechanism merely score higher, that alone gives its sets an advantage: the
+# others are picked by what the proxy shows, chance included, to come up to them, and fall back elsewhere. So the same is done with the names
+# of the mechanisms exchanged among models of like proxy quality.
 
 # %%
 judges = {name: matrix for name, matrix in everywhere.items() if name != reference_proxy}
@@ -336,8 +338,9 @@ write_text(Path(runs) / "homogeneity.csv", versus.to_csv(index=False))
 versus.round(4)
 
 # %% [markdown]
-# A positive *difference* is in favour of the thesis. The low and high ends hold nine in ten of the sets drawn; they overlap even where
-# the difference is clear on average, and say nothing of other models or other images.
+# *By quality* is the difference that remains, on average, after the exchanges: what comes of better models, not of homogeneity. The thesis is
+# favoured (*in favour*) where the difference is above all of those; by chance that happens once in 40 times for each row. The low and high
+# ends hold nine in ten of the sets drawn; they overlap even where the difference is clear on average, and say nothing of other images.
 #
 # ## What choosing on the wrong images costs
 #

@@ -439,7 +439,9 @@ figure(
 # %% [markdown]
 # A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
 # that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
-# mixed ones whose proxy score is the same; a positive difference is then in favour.
+# mixed ones whose proxy score is the same. A positive difference alone does not favour the thesis: it also follows where the models of one
+# mechanism score higher on average. So it stands beside what remains of it when the names of the mechanisms are exchanged among models of
+# like proxy quality, on average and at most; *in favour* is a difference above all of those.
 
 # %%
 if len(firm.homogeneity):

@@ -9,7 +9,7 @@ registry the restarts of `search` already end at the best; this matters from som
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -156,9 +156,11 @@ def _evolve(
     show: Callable[[str], object] | None,
 ) -> np.ndarray:
     """Breed and improve until time is up; the best set, which no swap improves."""
-    k, told = len(population[0]), time.monotonic()
+    k = len(population[0])
+    tell = _Teller(deadline, k * (k - 1), show)
     while len(population) < _POPULATION and time.monotonic() < deadline:
         population.append(_tabu(matrix, rng.permutation(len(matrix))[:k], rng, deadline))
+        tell(_sum(matrix, rows) for rows in population)
     values = [_sum(matrix, rows) for rows in population]
     while time.monotonic() < deadline and k < len(matrix):
         mother, father = rng.choice(len(population), 2, replace=len(population) < 2)
@@ -169,11 +171,22 @@ def _evolve(
         known = any((child == rows).all() for rows in population)
         if value > values[worst] and not known:
             population[worst], values[worst] = child, value
-        if show and time.monotonic() - told > _TELL:
-            told = time.monotonic()
-            left = max(deadline - told, 0.0)
-            show(f"best {max(values) / (k * (k - 1)):.7f}, {left:.0f} s of the search left")
+        tell(values)
     return improve_by_swaps(matrix, population[int(np.argmax(values))][None])[0]
+
+
+class _Teller:
+    """Shows the best value now and then, and the time left."""
+
+    def __init__(self, deadline: float, pairs: int, show: Callable[[str], object] | None) -> None:
+        self.deadline, self.pairs, self.show = deadline, pairs, show
+        self.told = time.monotonic()
+
+    def __call__(self, values: Iterable[float]) -> None:
+        if self.show and time.monotonic() - self.told > _TELL:
+            self.told = time.monotonic()
+            left = max(self.deadline - self.told, 0.0)
+            self.show(f"best {max(values) / self.pairs:.7f}, {left:.0f} s of the search left")
 
 
 def _breed(

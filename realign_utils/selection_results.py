@@ -102,7 +102,9 @@ def homogeneity_shown(homogeneity: pd.DataFrame, judge: str | None) -> pd.DataFr
     columns = {"mechanism": "mechanism", "size": "models", "level": "proxy score"}
     for kind in ("homogeneous", "mixed"):
         columns |= {f"{kind}_sets": f"{kind} sets", kind: f"{kind}, score"}
-    return here[[*columns, "difference"]].rename(columns=columns).reset_index(drop=True)
+    columns |= {"difference": "difference", "by_quality": "without homogeneity"}
+    columns |= {"by_quality_high": "at most", "in_favour": "in favour"}
+    return here[[*columns]].rename(columns=columns).reset_index(drop=True)
 
 
 def alternatives_shown(alternatives: pd.DataFrame) -> pd.DataFrame:

@@ -100,7 +100,7 @@ def test_homogeneous_and_mixed_sets_are_equal_on_the_proxy_and_judged_elsewhere(
     proxy, mechanisms = cka_like(40, 5), ["convolution"] * 20 + ["attention"] * 20
     alike = np.equal.outer(mechanisms, mechanisms)
     judges = {"proxy": proxy, "other": proxy + 0.1 * alike}
-    found = homogeneous_against_mixed(proxy, judges, mechanisms, 3)
+    found = homogeneous_against_mixed(proxy, judges, mechanisms, 3, permutations=3)
     found = found.set_index(["mechanism", "judged_on"])
     assert found.columns.tolist() == [name for name in COLUMNS if name not in found.index.names]
     for mechanism in ("convolution", "attention"):
@@ -113,6 +113,32 @@ def test_homogeneous_and_mixed_sets_are_equal_on_the_proxy_and_judged_elsewhere(
         # Of three models two are of one kind in a mixed set: one of its three pairs gains, not all.
         assert gain == pytest.approx(0.1 * (1 - 1 / 3))
     assert len(homogeneity_shown(found.reset_index(), "other")) == 2
+
+
+def world(seed: int, *, better: float, bonus: float) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Proxy and judge of models that have a quality, and a bonus on the judge for their own kind."""
+    rng, mechanisms = np.random.default_rng(seed), ["a"] * 20 + ["b"] * 20
+    quality = rng.normal(0, 0.04, 40) + better * (np.arange(40) < 20)
+    noise = rng.normal(0, 0.03, (2, 40, 40))
+    proxy, judge = 0.5 + np.add.outer(quality, quality) + noise + noise.swapaxes(1, 2)
+    return proxy, judge + bonus * np.equal.outer(mechanisms, mechanisms), mechanisms
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_models_that_are_merely_better_do_not_speak_for_homogeneity(seed: int) -> None:
+    proxy, judge, mechanisms = world(seed, better=0.05, bonus=0)
+    found = homogeneous_against_mixed(proxy, {"judge": judge}, mechanisms, 6, sets=60)
+    found = found.set_index("mechanism")
+    assert found["difference"]["a"] > 0 > found["difference"]["b"]
+    assert not found["in_favour"].any()
+    assert found["by_quality"]["a"] > found["by_quality"]["b"]
+
+
+@pytest.mark.parametrize("better", [0, 0.05])
+def test_a_bonus_for_the_own_kind_speaks_for_homogeneity(better: float) -> None:
+    proxy, judge, mechanisms = world(3, better=better, bonus=0.04)
+    found = homogeneous_against_mixed(proxy, {"judge": judge}, mechanisms, 6, sets=60)
+    assert found["in_favour"].all()
 
 
 def test_one_mechanism_or_few_models_leave_nothing_to_compare() -> None:
