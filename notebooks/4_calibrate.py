@@ -46,6 +46,7 @@ from realign_utils.intervals import (
 )
 from realign_utils.matrices import read_matrix
 from realign_utils.measures import MEASURES
+from realign_utils.objectives import plausible
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.registry import read_registry
@@ -344,13 +345,15 @@ versus.round(4)
 #
 # ## What choosing on the wrong images costs
 #
-# The best set by every objective, judged on every set of images. The *regret* is what the best set for the judge's own images would have had
-# more.
+# The best set by every objective, judged on every set of images. The *regret* is what a set chosen on the judge's own images has more. Chosen and
+# scored on the same images it would have more by chance alone (*optimistic*); so it is chosen on a random half of them, and both sets are scored
+# on the other, for many halves. Below 0, the choice beats one by half of the judge's images.
 
 # %%
 by_choice = pd.read_csv(Path(runs) / "selection" / "choices.csv").set_index("chosen_on")["models"]
 picks = {name: [models.index(m) for m in listed.split()] for name, listed in by_choice.items()}
-regret = regret_table(picks, everywhere, seed=seed)
+drawn = {name: plausible(compared[name][estimator].resamples) for name in sets}
+regret = regret_table(picks, everywhere, drawn, seed=seed)
 write_text(Path(runs) / "regret.csv", regret.to_csv(index=False))
 regret.pivot(index="chosen_on", columns="judged_on", values="regret").loc[list(by_choice.index)]
 

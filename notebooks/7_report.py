@@ -521,13 +521,14 @@ for name, other in pairs:
     display(Markdown(f"Beside {name}: " + ", ".join(f"`{model}`" for model in other.split()) + "."))
 
 # %% [markdown]
-# What if other images had been chosen by, not other samples of the same? [@tbl:regret] judges the best set of all models by every objective on every set
-# of images. The regret is what the judge's own best set has more; each row is a way of choosing, and its largest number the risk of it.
+# And if the set had been chosen on images of another kind, not on another sample of the same? [@tbl:regret] judges the best set of all models by every objective on every set
+# of images. The regret is what a set chosen on half of the judge's own images has more on their other half, averaged over many halves: chosen and
+# scored on the same images it would win by chance. Each row is a way of choosing, and its largest number the risk of it.
 
 # %%
 table(
     regret_shown(firm.regret),
-    "Regret in mean CKA of choosing (rows) when judged on other images (columns).",
+    "Regret in mean CKA of choosing (rows) when judged on other images (columns), across halves of the judge's images.",
     "tbl:regret",
     digits=4,
     file=f"{runs}/regret.csv",

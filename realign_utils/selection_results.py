@@ -116,7 +116,9 @@ def alternatives_shown(alternatives: pd.DataFrame) -> pd.DataFrame:
             "submission": alternatives["submission"],
             "score": alternatives["score"],
             "low end": alternatives["low"],
-            "equally good": [f"{count}" if all_ else f"over {count}" for count, all_ in counts],
+            "equally good": [
+                f"at least {count}" if all_ else f"over {count}" for count, all_ in counts
+            ],
             "shared": alternatives["shared"],
             "score of the other": alternatives["other_score"],
             "difference": alternatives["difference"],

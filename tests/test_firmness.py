@@ -90,6 +90,8 @@ def _mean(matrices, rows):
 def test_only_searched_means_have_alternatives(chosen, resamples) -> None:
     table = alternatives_table(chosen, SUBMISSIONS, resamples, MODELS)
     assert table["submission"].tolist() == ["mean"]
+    shown = alternatives_shown(table)["equally good"][0]
+    assert shown == f"at least {table['equally_good'][0]}"
     fixed = {"list": chosen["list"]}
     assert alternatives_shown(alternatives_table(fixed, SUBMISSIONS, resamples, MODELS)).empty
 
