@@ -319,8 +319,9 @@ pools_beside = beside_random_pools(by_pool, sets)
 pools_beside.drop(columns=["kind", "upper_bound", "proved_optimal"]).round(4)
 
 # %% [markdown]
-# A pool that is above its random pools on the proxy *and* on the other images holds models that really are alike; one that is above them on the
-# proxy only was chosen by what the proxy shows.
+# *Above* counts the random pools of which a pool scores higher; half of them is what chance gives. A pool above all of them on the proxy *and* on
+# the other images has something that its size does not explain; one that is above them on the proxy only was chosen by what the proxy shows.
+# Of many pools a few are above all theirs by chance.
 #
 # ## Homogeneous against mixed, at equal proxy score
 #

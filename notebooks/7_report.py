@@ -410,8 +410,8 @@ figure(
 #
 # The paper chose from pools of its own making and gives no comparison of them. [@tbl:pools] and [@fig:pools] do, for everything, each
 # mechanism, each family that is large enough, few and many parameters (the winning entry of the challenge holds that low capacity
-# makes models agree), and mixtures. A small pool has a lower best whatever it holds; *random* is the average of 20 random pools of the
-# same size.
+# makes models agree), and mixtures. A small pool has a lower best whatever it holds; *random* is the average of random pools of the
+# same size, searched as thoroughly, and *above* says of how many of them a pool scores higher: chance gives half.
 
 # %%
 firm = read_selection(runs)
@@ -456,7 +456,8 @@ if len(firm.homogeneity):
         )
     )
 else:
-    display(Markdown("Too few models of one mechanism, or too many: nothing to compare."))
+    why = "too few models of any mechanism, or all of one" if judge else "no images to judge on"
+    display(Markdown(f"Nothing to compare: {why}."))
 
 # %% [markdown]
 # The averages are over sets that share models, so they say what is usual among these models, not what would be among others. A mechanism with few
@@ -495,7 +496,7 @@ if len(contested(firm.membership)):
 # %% [markdown]
 # A set whose places are contested has rivals that are as good. The next table counts the sets whose mean is not below the lower end of the best
 # one's 95 % interval, and takes the one that differs most. The two means rise and fall with the same images, so their difference is
-# known better than either: where its interval does not reach zero, the submitted set is better after all.
+# known better than either: where its interval does not reach zero, the submitted set is better on these images.
 
 # %%
 if len(firm.alternatives):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from similarities import all_means, cka_like, mean
 
+from realign_utils import ablation
 from realign_utils.ablation import (
     Pool,
     beside_random_pools,
@@ -83,6 +84,8 @@ def test_random_pools_have_the_sizes_of_the_pools_and_stand_beside_them() -> Non
     beside = beside_random_pools(judged, ["a", "b"]).set_index("pool")
     assert beside.loc["odd", "random_a"] == pytest.approx(drawn["a"].mean())
     assert np.isnan(beside.loc["all", "random_a"])
+    assert beside.loc["odd", "above_a"] == (drawn["a"] < beside.loc["odd", "a"]).sum()
+    assert beside["random_pools"].to_dict() == {"all": 0, "odd": 3, "mixed": 0}
     shown = pools_shown(judged, "a", "b")
     assert shown["a"].tolist() == beside["a"].tolist()
 
@@ -90,10 +93,28 @@ def test_random_pools_have_the_sizes_of_the_pools_and_stand_beside_them() -> Non
 def test_the_sentence_tells_pools_above_chance_and_doubles() -> None:
     matrix = np.full((14, 14), 0.2)
     matrix[1::2, 1::2] = 0.9
+    matrix[1:8:2, 1:8:2] = 0.95
     judged = judge_pools(table(matrix), {"a": matrix, "b": 1 - matrix}, NAMES)
     text = pools_sentence(judged, "a", "b")
-    assert "on a and b: none" in text
+    assert "Above all random pools of their size on a and b: none" in text
+    assert "by chance, 0.2 of the 1 pools would be" in text
     assert "on a only: odd" in text
+
+
+def test_a_pool_above_the_average_of_random_pools_but_not_above_all_is_not_named() -> None:
+    scores = {"named": 0.7, "random 1": 0.5, "random 2": 0.8, "random 3": 0.5}
+    rows = [(name, name.split()[0], 5, score, "x") for name, score in scores.items()]
+    judged = pd.DataFrame(rows, columns=["pool", "kind", "candidates", "a", "models"])
+    assert "on a: none" in pools_sentence(judged, "a", None)
+
+
+def test_random_pools_are_searched_as_long_as_the_others(monkeypatch) -> None:
+    efforts, plain = [], ablation.select
+    monkeypatch.setattr(
+        ablation, "select", lambda *a, **o: efforts.append(o["restarts"]) or plain(*a, **o)
+    )
+    table(cka_like(14, 3))
+    assert {*efforts} == {500}
 
 
 def test_homogeneous_and_mixed_sets_are_equal_on_the_proxy_and_judged_elsewhere() -> None:
