@@ -228,7 +228,8 @@ summary.round(4)
 # ## The path of the search
 #
 # How the mean falls as the greedy stage adds models, and what swaps and restarts win back. A mean over more pairs cannot stay at the
-# level of the best pair: a trajectory that is flat would need models that are all equally alike.
+# level of the best pair: a trajectory that is flat would need models that are all equally alike. *NaN* after *swaps* says that they did not
+# lead the greedy set to where it keeps all constraints.
 
 # %%
 trajectories = trajectory_table(chosen)

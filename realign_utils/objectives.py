@@ -8,7 +8,7 @@ mean, so that of two sets of equal mean the one is preferred whose mean depends 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
@@ -143,6 +143,9 @@ def maximise(
         selection = search_within(similarity, k, **options)
         certificate = certify(similarity, selection, time_limit=proof_seconds, show=show)
         certificate = with_set(similarity, certificate, certificate.best)
+        if certificate.best != selection.indices:  # to which no restart led
+            better = {"indices": certificate.best, "score": certificate.score, "hits": 0}
+            selection = replace(selection, **better)
         score, bound = certificate.score, certificate.upper_bound
         return Found(selection, score, bound, similarity, certificate)
     if objective == "worst":

@@ -43,7 +43,7 @@ class RobustSelection:
     means : tuple of float, length p
         Mean similarity over pairs on each matrix.
     restarts : int
-        Random sets that were tried.
+        Random sets that were tried: fewer than asked for where some cannot be led within the limits.
     hits : int
         How many of them ended at `score`.
     candidates : tuple of int
@@ -139,7 +139,7 @@ def select_robust(
         indices=tuple(pool[best].tolist()),
         score=float(scores[level[0]]),
         means=tuple(means_of(stack, best).tolist()),
-        restarts=restarts,
+        restarts=len(starts) - len(first),
         hits=int((level >= len(first)).sum()),
         candidates=asked,
         limits=tuple(limits),

@@ -44,7 +44,8 @@ class Selection:
     greedy : tuple of int, length k
         Stage 1: the models in the order in which they joined.
     swapped_score : float
-        Stage 2: the mean that the swaps reach from the greedy set.
+        Stage 2: the mean that the swaps reach from the greedy set; NaN where they do not lead it
+        within the limits.
     restarts : int
         Stage 3: random sets that were tried.
     hits : int
@@ -127,7 +128,7 @@ def select(
         score=float(mean_over_pairs(matrix, np.array([best]))[0]),
         trajectory=_trajectory(matrix, joined),
         greedy=tuple(pool[joined].tolist()),
-        swapped_score=float(scores[0]),
+        swapped_score=float(scores[0]) if np.isfinite(scores[0]) else float("nan"),
         restarts=restarts,
         hits=int((level >= len(first)).sum()),
         candidates=asked,

@@ -247,6 +247,21 @@ def test_what_no_set_can_hold_is_forbidden(weight):
     assert not forbidden([Limit("either way", (-1.0, 1.0, 3.0), at_most=1.0)], 3).any()
 
 
+def test_a_greedy_set_that_swaps_do_not_lead_within_limits_has_no_score():
+    rng = np.random.default_rng(79)
+    matrix = rng.random((8, 8))
+    matrix += matrix.T
+    ends = [{"at_most": 12}, {"at_least": 18}, {"at_most": 12}]
+    limits = [
+        Limit("abc"[i], tuple((rng.random(8) * 10).round(1).tolist()), **end)
+        for i, end in enumerate(ends)
+    ]
+    selection = select(matrix, 3, limits=limits, restarts=20)
+    assert keeps(limits, selection.indices)
+    assert np.isnan(selection.swapped_score)
+    assert np.isfinite([selection.score, *selection.trajectory]).all()
+
+
 def test_a_limit_of_the_wrong_length_is_refused():
     with pytest.raises(UserError, match="needs 8 finite weights"):
         select(np.eye(8), 4, limits=[Limit("short", (1.0, 2.0), at_most=1)])
