@@ -166,7 +166,8 @@ def pool_table(
         listed = " ".join(models[row] for row in proof.indices)
         proved = (proof.score, proof.upper_bound, proof.optimal)
         rows.append((pool.name, pool.kind, len(pool.rows), *proved, listed))
-    for size in sorted({len(pool.rows) for pool in pools} - {n}):
+    sizes = sorted({len(pool.rows) for pool in pools} - {n})
+    for size in track(sizes, "random pools", len(sizes)):
         for number in range(1, random_pools + 1):
             drawn = rng.choice(n, size, replace=False)
             chosen = select(similarity, k, restarts=restarts, seed=seed, candidates=drawn)

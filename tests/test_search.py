@@ -11,7 +11,7 @@ import torch
 from similarities import all_means, cka_like, mean, random_case
 
 from realign_utils import limits as limits_module
-from realign_utils import search
+from realign_utils import search, swaps
 from realign_utils.certificate import certify, check_certificate
 from realign_utils.errors import UserError
 from realign_utils.limits import Limit, count_limit, exclude, forbidden, include
@@ -99,6 +99,18 @@ def test_the_swap_stage_is_best_improvement_to_convergence():
     swapped = improve_by_swaps(matrix, sets)
     assert [tuple(rows) for rows in swapped] == [plain_swaps(matrix, tuple(rows)) for rows in sets]
     assert len({*map(tuple, swapped)}) > 1
+
+
+def test_2000_restarts_are_moved_together(monkeypatch):
+    blocks, plain = [], swaps._swap_block
+    monkeypatch.setattr(
+        swaps,
+        "_swap_block",
+        lambda m, sets, loads: blocks.append(len(sets)) or plain(m, sets, loads),
+    )
+    select(cka_like(138, 0), 20, restarts=2000)
+    assert sum(blocks) >= 2000
+    assert len(blocks) <= 2000 / 50
 
 
 def test_one_seed_gives_the_same_result():
