@@ -228,7 +228,8 @@ summary.round(4)
 # ## The path of the search
 #
 # How the mean falls as the greedy stage adds models, and what swaps and restarts win back. A mean over more pairs cannot stay at the
-# level of the best pair: a trajectory that is flat would need models that are all equally alike.
+# level of the best pair: a trajectory that is flat would need models that are all equally alike. *NaN* after *swaps* says that they did not
+# lead the greedy set to where it keeps all constraints.
 
 # %%
 trajectories = trajectory_table(chosen)
@@ -281,7 +282,7 @@ by_pool[by_pool["kind"] != "random"].drop(columns="models").round(4)
 # ## Had other images been drawn
 #
 # The search again on each of the matrices that other images might have given. The *share* of them in which a model is in the best set says
-# how firm its place is: near 1, the images leave no doubt; near one half, they hardly speak.
+# how firm its place is: near 1, the images leave no doubt. Were all models alike, each would have a share of $k$ of all candidates.
 
 # %%
 shares = membership_table(chosen, submissions, halves, models, seed=seed)
@@ -299,5 +300,5 @@ alternatives.drop(columns="other_models", errors="ignore").round(4)
 
 # %% [markdown]
 # *Shared* counts the models that the submitted set and the most different of the equally good ones have in common. The *difference* of the two
-# has an interval of its own. Where that does not reach zero, the submitted set is better than this one after all, because both means rise
+# has an interval of its own. Where that does not reach zero, the submitted set is better than this one on these images, because both means rise
 # and fall with the same images; where it does, the images cannot tell the two apart.

@@ -281,7 +281,8 @@ Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
 # A dot right of its grey range is a pool that holds more alike models than its size explains. Compare the two columns: a pool that is right
-# of it in the left column only was made for the proxy. Below, the blue mark right of the red one speaks for homogeneity.
+# of it in the left column only was made for the proxy. Below, the blue mark right of the red one speaks for homogeneity only
+# as far as it exceeds what better models alone would give (`4_calibrate`).
 #
 # ## Firmness: other images, other proxies
 #

@@ -410,8 +410,8 @@ figure(
 #
 # The paper chose from pools of its own making and gives no comparison of them. [@tbl:pools] and [@fig:pools] do, for everything, each
 # mechanism, each family that is large enough, few and many parameters (the winning entry of the challenge holds that low capacity
-# makes models agree), and mixtures. A small pool has a lower best whatever it holds; *random* is the average of 20 random pools of the
-# same size.
+# makes models agree), and mixtures. A small pool has a lower best whatever it holds; *random* is the average of random pools of the
+# same size, searched as thoroughly, and *above* says of how many of them a pool scores higher: chance gives half.
 
 # %%
 firm = read_selection(runs)
@@ -439,7 +439,9 @@ figure(
 # %% [markdown]
 # A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
 # that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
-# mixed ones whose proxy score is the same; a positive difference is then in favour.
+# mixed ones whose proxy score is the same. A positive difference alone does not favour the thesis: it also follows where the models of one
+# mechanism score higher on average. So it stands beside what remains of it when the names of the mechanisms are exchanged among models of
+# like proxy quality, on average and at most; *in favour* is a difference above all of those.
 
 # %%
 if len(firm.homogeneity):
@@ -454,7 +456,8 @@ if len(firm.homogeneity):
         )
     )
 else:
-    display(Markdown("Too few models of one mechanism, or too many: nothing to compare."))
+    why = "too few models of any mechanism, or all of one" if judge else "no images to judge on"
+    display(Markdown(f"Nothing to compare: {why}."))
 
 # %% [markdown]
 # The averages are over sets that share models, so they say what is usual among these models, not what would be among others. A mechanism with few
@@ -493,7 +496,7 @@ if len(contested(firm.membership)):
 # %% [markdown]
 # A set whose places are contested has rivals that are as good. The next table counts the sets whose mean is not below the lower end of the best
 # one's 95 % interval, and takes the one that differs most. The two means rise and fall with the same images, so their difference is
-# known better than either: where its interval does not reach zero, the submitted set is better after all.
+# known better than either: where its interval does not reach zero, the submitted set is better on these images.
 
 # %%
 if len(firm.alternatives):
@@ -519,13 +522,14 @@ for name, other in pairs:
     display(Markdown(f"Beside {name}: " + ", ".join(f"`{model}`" for model in other.split()) + "."))
 
 # %% [markdown]
-# What if other images had been chosen by, not other samples of the same? [@tbl:regret] judges the best set of all models by every objective on every set
-# of images. The regret is what the judge's own best set has more; each row is a way of choosing, and its largest number the risk of it.
+# And if the set had been chosen on images of another kind, not on another sample of the same? [@tbl:regret] judges the best set of all models by every objective on every set
+# of images. The regret is what a set chosen on half of the judge's own images has more on their other half, averaged over many halves: chosen and
+# scored on the same images it would win by chance. Each row is a way of choosing, and its largest number the risk of it.
 
 # %%
 table(
     regret_shown(firm.regret),
-    "Regret in mean CKA of choosing (rows) when judged on other images (columns).",
+    "Regret in mean CKA of choosing (rows) when judged on other images (columns), across halves of the judge's images.",
     "tbl:regret",
     digits=4,
     file=f"{runs}/regret.csv",

@@ -147,7 +147,7 @@ def pool_table(
     random_pools : int
         For each size of a pool.
     restarts, seed : int
-        Of the search; for a random pool 20 restarts.
+        Of the search, in random pools as in the others.
     proof_seconds : float
         Time limit of each bound.
 
@@ -166,10 +166,11 @@ def pool_table(
         listed = " ".join(models[row] for row in proof.indices)
         proved = (proof.score, proof.upper_bound, proof.optimal)
         rows.append((pool.name, pool.kind, len(pool.rows), *proved, listed))
-    for size in sorted({len(pool.rows) for pool in pools} - {n}):
+    sizes = sorted({len(pool.rows) for pool in pools} - {n})
+    for size in track(sizes, "random pools", len(sizes)):
         for number in range(1, random_pools + 1):
             drawn = rng.choice(n, size, replace=False)
-            chosen = select(similarity, k, restarts=20, seed=seed, candidates=drawn)
+            chosen = select(similarity, k, restarts=restarts, seed=seed, candidates=drawn)
             listed = " ".join(models[row] for row in chosen.indices)
             name = f"random pool {number} of {size}"
             rows.append((name, "random", size, chosen.score, np.nan, None, listed))
@@ -202,21 +203,33 @@ def judge_pools(
 
 
 def beside_random_pools(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The named pools, each with the average of the random pools of its size.
+    """The named pools, each beside the random pools of its size.
 
     Parameters
     ----------
     table : pandas.DataFrame
         From `judge_pools`.
     columns : sequence of str
-        Scores; each gets a column ``random_<name>`` beside it.
+        Scores; each gets two columns beside it: ``random_<name>``, the average of the random pools,
+        and ``above_<name>``, how many of them score lower.
 
     Returns
     -------
     pandas.DataFrame
-        Without the rows of random pools; no average where the pool holds all models.
+        Without the rows of random pools, but with their number, `random_pools`; no average where
+        the pool holds all models.
     """
+    drawn = table[table["kind"] == "random"]
     average = table[table["kind"] == "random"].groupby("candidates")[list(columns)].mean()
     named = table[table["kind"] != "random"].reset_index(drop=True)
     beside = average.reindex(named["candidates"]).add_prefix("random_").reset_index(drop=True)
+    for name in columns:
+        lower = [
+            int((drawn.loc[drawn["candidates"] == size, name] < score).sum())
+            for size, score in zip(named["candidates"], named[name], strict=True)
+        ]
+        beside[f"above_{name}"] = lower
+    beside["random_pools"] = [
+        int((drawn["candidates"] == size).sum()) for size in named["candidates"]
+    ]
     return pd.concat([named.drop(columns="models"), beside], axis=1)

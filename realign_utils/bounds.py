@@ -103,21 +103,49 @@ def problem_after(matrix: np.ndarray, k: int, loads: Loads, path: tuple[int, ...
     -------
     Problem
     """
-    chosen = sorted(row for row in path if row >= 0)
-    free = np.ones(len(matrix), dtype=bool)
-    free[[max(row, ~row) for row in path]] = False
-    rows = np.flatnonzero(free)
+    rows, chosen, left = _after(len(matrix), loads, path)
     quadratic = matrix[np.ix_(rows, rows)]
     np.fill_diagonal(quadratic, 2 * matrix[np.ix_(rows, chosen)].sum(axis=1))
+    kept = np.sort(np.append(rows, chosen)).astype(int)
+    largest = float(np.abs(matrix[np.ix_(kept, kept)]).max(initial=0.0))
     return Problem(
         quadratic=quadratic,
         size=k - len(chosen),
         constant=float(matrix[np.ix_(chosen, chosen)].sum()),
-        loads=Loads(loads.carried(rows), loads.most - loads.carried(chosen).sum(axis=1)),
+        loads=left,
         rows=rows,
         chosen=tuple(chosen),
-        rounding=4 * k**3 * _EPSILON * float(np.abs(matrix).max()),
+        rounding=4 * k**3 * _EPSILON * largest,
     )
+
+
+def leaves_no_set(n: int, k: int, loads: Loads, path: tuple[int, ...]) -> bool:
+    """Whether limits or numbers leave no set after some decisions; looks at no similarity.
+
+    Parameters
+    ----------
+    n : int
+        Rows of the matrix.
+    k, loads, path
+        As for `problem_after`.
+    """
+    rows, chosen, left = _after(n, loads, path)
+    return _hopeless(left, k - len(chosen), len(rows))
+
+
+def _after(n: int, loads: Loads, path: tuple[int, ...]) -> tuple[np.ndarray, list[int], Loads]:
+    """Rows that are free after some decisions, rows chosen, and what limits leave to the free."""
+    chosen = sorted(row for row in path if row >= 0)
+    free = np.ones(n, dtype=bool)
+    free[[max(row, ~row) for row in path]] = False
+    rows = np.flatnonzero(free)
+    most = loads.most - loads.carried(chosen).sum(axis=1)
+    return rows, chosen, Loads(loads.carried(rows), most)
+
+
+def _hopeless(loads: Loads, size: int, left: int) -> bool:
+    lightest = np.sort(loads.weights, axis=1)[:, : max(size, 0)].sum(axis=1)
+    return not 0 <= size <= left or bool((lightest > loads.most + SLACK).any())
 
 
 def only_set(problem: Problem) -> np.ndarray | None:
@@ -127,8 +155,7 @@ def only_set(problem: Problem) -> np.ndarray | None:
     to choose.
     """
     left, size = len(problem.rows), problem.size
-    lightest = np.sort(problem.loads.weights, axis=1)[:, : max(size, 0)].sum(axis=1)
-    if not 0 <= size <= left or (lightest > problem.loads.most + SLACK).any():
+    if _hopeless(problem.loads, size, left):
         return np.array([], dtype=int)
     if size == 1:
         kept = (problem.loads.weights <= problem.loads.most[:, None] + SLACK).all(axis=0)

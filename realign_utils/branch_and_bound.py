@@ -19,6 +19,7 @@ from realign_utils.bounds import (
     Dual,
     Problem,
     inherit,
+    leaves_no_set,
     only_set,
     problem_after,
     proves,
@@ -26,11 +27,12 @@ from realign_utils.bounds import (
     upper_bound,
 )
 from realign_utils.limits import Loads
+from realign_utils.outliers import typical
 from realign_utils.relaxation import Iterate, start, tighten
 from realign_utils.swaps import improve_by_swaps
 
 TOLERANCE = 1e-9
-"""Sets whose means differ by no more than this times the largest entry count as equally good."""
+"""Sets whose means differ by no more than this, relative to `tolerance`, count as equally good."""
 
 _STEPS = 40
 """Steps of the solver between two attempts to prove or to fix."""
@@ -78,7 +80,7 @@ class Proof:
     matrix : ndarray of shape (n, n)
         Symmetric, with a zero diagonal.
     best : ndarray of int, shape (k,)
-        A set within the limits; replaced where a better one is met.
+        A set within the limits that no swap improves; replaced where a better one is met.
     loads : Loads
     deadline : float
         Of `time.monotonic`.
@@ -104,9 +106,9 @@ class Proof:
 
     def __post_init__(self) -> None:
         self.k = len(self.best)
-        self.spare = tolerance(self.matrix) * self.k * (self.k - 1) / 4
         self.value = _sum(self.matrix, self.best)
-        self._meet(self.best)
+        pairs = self.k * (self.k - 1)
+        self.spare = tolerance(self.matrix, self.value / pairs) * pairs / 4
 
     @property
     def target(self) -> float:
@@ -135,10 +137,13 @@ class Proof:
         """The whole problem, less the decisions that the limits force."""
         path: tuple[int, ...] = ()
         for row in range(len(self.matrix)) if len(self.loads.most) else ():
-            if self._settle((*path, row), None):
-                path = (*path, ~row)
-            elif self._settle((*path, ~row), None):
-                path = (*path, row)
+            if time.monotonic() > self.deadline:
+                break
+            for decision in (row, ~row):
+                if leaves_no_set(len(self.matrix), self.k, self.loads, (*path, decision)):
+                    self._close((*path, decision), None, 0)
+                    path = (*path, ~decision)
+                    break
         if self._settle(path, None):
             return []
         problem = self._problem(path)
@@ -260,9 +265,12 @@ def _bound(problem: Problem, dual: Dual) -> float:
     return min(upper_bound(problem, dual), row_bound(problem))
 
 
-def tolerance(matrix: np.ndarray) -> float:
-    """Difference of means up to which sets count as equally good (see `TOLERANCE`)."""
-    return TOLERANCE * (float(np.abs(matrix).max()) or 1.0)
+def tolerance(matrix: np.ndarray, score: float) -> float:
+    """Difference of means up to which sets count as equally good as one of this mean.
+
+    Relative to the mean or to a typical similarity, whichever is larger.
+    """
+    return TOLERANCE * max(abs(score), typical(matrix))
 
 
 def _sum(matrix: np.ndarray, rows: np.ndarray) -> float:

@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 from realign_utils.bounds import Dual, Problem, inherit, only_set, problem_after, proves, row_bound
 from realign_utils.branch_and_bound import Leaf, Proof, tolerance
 from realign_utils.errors import UserError
-from realign_utils.limits import Limit, Loads, loads_of
+from realign_utils.limits import Limit, Loads, forbidden, loads_of
+from realign_utils.outliers import raised, without_outliers
 from realign_utils.swaps import candidate_matrix, mean_over_pairs
 
 if TYPE_CHECKING:
@@ -40,17 +41,19 @@ class Certificate:
     upper_bound : float
         No k-set of the candidates within the limits has a higher mean.
     tolerance : float
-        Difference of means up to which sets count as equally good: 1e-9 times the largest
-        similarity.
+        Difference of means up to which sets count as equally good: 1e-9 times the score or a
+        typical similarity, whichever is larger.
     best : tuple of int, length k
         The best set met on the way: `indices`, unless that was not the best.
     candidates : tuple of int
-        Rows that might be chosen.
+        Rows that might be chosen: of those asked for, all that the limits do not forbid.
     limits : tuple of Limit
     nodes : int
         Parts of the search tree in which the relaxation was solved.
     leaves, duals
         The proof: see `Leaf` and `Dual`; their rows are counted within the candidates.
+    floor : float
+        The proof is about the matrix with every lower entry lifted to this (`outliers.raised`).
     """
 
     indices: tuple[int, ...]
@@ -63,6 +66,7 @@ class Certificate:
     nodes: int
     leaves: tuple[Leaf, ...] = field(repr=False)
     duals: tuple[Dual, ...] = field(repr=False)
+    floor: float = -np.inf
 
     @property
     def gap(self) -> float:
@@ -108,32 +112,48 @@ def certify(
     UserError
         If the matrix or the selection is not valid.
     """
-    deadline = time.monotonic() + time_limit
+    deadline = time.monotonic() + require_time(time_limit)
     indices = tuple(sorted(int(row) for row in getattr(selection, "indices", selection)))
     limits = tuple(getattr(selection, "limits", ()))
-    matrix, pool = candidate_matrix(
-        similarity, len(indices), getattr(selection, "candidates", None)
-    )
+    candidates = np.array(getattr(selection, "candidates", range(len(similarity))), dtype=int)
+    candidates = candidates[~forbidden(limits, len(similarity))[candidates]]
+    matrix, pool = candidate_matrix(similarity, len(indices), candidates)
     loads = loads_of(limits, pool, len(similarity))
     places = _places(indices, pool, loads)
-    proof = Proof(matrix, places, loads, deadline)
+    lifted, improved, floor = without_outliers(matrix, places[None], loads)
+    proof = Proof(lifted, improved[0], loads, deadline)
     with _few_threads(len(matrix)):
         for line in proof.run():
             if show:
                 show(line)
     pairs = len(indices) * (len(indices) - 1)
+    score = float(mean_over_pairs(matrix, places[None])[0])
     return Certificate(
         indices=indices,
-        score=float(mean_over_pairs(matrix, places[None])[0]),
+        score=score,
         upper_bound=proof.level / pairs,
-        tolerance=tolerance(matrix),
+        tolerance=tolerance(matrix, score),
         best=tuple(pool[proof.best].tolist()),
         candidates=tuple(pool.tolist()),
         limits=limits,
         nodes=proof.nodes,
         leaves=tuple(proof.leaves),
         duals=tuple(proof.duals),
+        floor=floor,
     )
+
+
+def require_time(seconds: float) -> float:
+    """The seconds, if they are a time limit.
+
+    Raises
+    ------
+    UserError
+        If they are negative or no number.
+    """
+    if not seconds >= 0:
+        raise UserError(f"the time limit must be at least 0 seconds, not {seconds}")
+    return seconds
 
 
 def with_set(similarity: object, certificate: Certificate, indices: Sequence[int]) -> Certificate:
@@ -150,7 +170,7 @@ def with_set(similarity: object, certificate: Certificate, indices: Sequence[int
     Returns
     -------
     Certificate
-        With the score of that set.
+        With the score of that set, and its tolerance.
 
     Raises
     ------
@@ -163,7 +183,7 @@ def with_set(similarity: object, certificate: Certificate, indices: Sequence[int
         raise UserError(f"a set of {len(rows)}, but the proof is for {len(certificate.indices)}")
     places = _places(rows, pool, loads_of(certificate.limits, pool, len(similarity)))
     score = float(mean_over_pairs(matrix, places[None])[0])
-    return replace(certificate, indices=rows, score=score)
+    return replace(certificate, indices=rows, score=score, tolerance=tolerance(matrix, score))
 
 
 def check_certificate(similarity: object, certificate: Certificate) -> None:
@@ -188,13 +208,14 @@ def check_certificate(similarity: object, certificate: Certificate) -> None:
     loads = loads_of(certificate.limits, pool, len(similarity))
     places = _places(certificate.indices, pool, loads)
     score = float(mean_over_pairs(matrix, places[None])[0])
-    allowed = tolerance(matrix)
+    allowed = tolerance(matrix, score)
     if not abs(score - certificate.score) <= 1e-3 * allowed:
         raise _refused(f"its set scores {score!r} on this matrix, not {certificate.score!r}")
     if not 0 <= certificate.tolerance <= allowed * (1 + 1e-9):
         raise _refused(f"it claims a tolerance of {certificate.tolerance!r}")
     if not covers([leaf.path for leaf in certificate.leaves], len(pool)):
         raise _refused("its leaves do not cover all sets")
+    matrix = raised(matrix, certificate.floor)
     level = certificate.upper_bound * k * (k - 1)
     origins: dict[tuple[int, ...], Problem] = {}
     with _few_threads(len(matrix)):

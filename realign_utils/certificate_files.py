@@ -20,6 +20,8 @@ from realign_utils.limits import Limit
 from realign_utils.store import write_atomically
 
 FORMAT = "realign certificate 1"
+_DAMAGES = (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError)
+_DAMAGES += (OverflowError, RecursionError)  # numbers, or nesting, beyond all bounds
 
 
 def save_certificate(path: str | os.PathLike[str], certificate: Certificate) -> Path:
@@ -70,7 +72,7 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
         return _certificate(record, arrays)
     except FileNotFoundError as error:
         raise UserError(f"no such file: {path}") from error
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _DAMAGES as error:
         raise UserError(f"{path}: not a certificate, or damaged ({error})") from error
 
 
@@ -102,6 +104,7 @@ def _certificate(record: dict, arrays: dict[str, np.ndarray]) -> Certificate:
         nodes=index(record["nodes"]),
         leaves=tuple(leaves),
         duals=tuple(duals),
+        floor=float(record.get("floor", "-inf")),
     )
 
 

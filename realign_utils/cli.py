@@ -128,7 +128,7 @@ def parameters() -> None:
     default=60.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
-    help="Seconds for --certify.",
+    help="Seconds for --certify, and as many for the search of a large matrix.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Stem of the CSV and JSON.")
 def select(matrix: Path, proof: Path | None, out: Path | None, **options: Any) -> None:
@@ -137,6 +137,8 @@ def select(matrix: Path, proof: Path | None, out: Path | None, **options: Any) -
     from realign_utils.matrices import read_matrix
     from realign_utils.select_command import choose_items
 
+    stem = out or Path(f"{matrix.stem}_k{options['k']}")
+    _spare_inputs([*_outputs(stem), *([proof] if proof else [])], matrix, options["pool"])
     names, similarity = read_matrix(matrix)
     if names == tuple(str(row) for row in range(1, len(names) + 1)):
         click.echo("no labels found: items are named by their rows, counted from 1", err=True)
@@ -146,7 +148,6 @@ def select(matrix: Path, proof: Path | None, out: Path | None, **options: Any) -
     )
     if proof and certificate:
         click.echo(f"written: {save_certificate(proof, certificate)}")
-    stem = out or Path(f"{matrix.stem}_k{options['k']}")
     _write_selection(stem, {"matrix": str(matrix), **result})
 
 
@@ -214,13 +215,26 @@ def _say_what_is_missing(parameters: Parameters, root: Path) -> None:
         click.echo(planned)
 
 
+def _outputs(stem: Path) -> tuple[Path, Path]:
+    return stem.with_name(stem.name + ".csv"), stem.with_name(stem.name + ".json")
+
+
+def _spare_inputs(outputs: Sequence[Path], *inputs: Path | None) -> None:
+    """Refuse to write over what is read, or one file over another."""
+    taken = {path.resolve() for path in inputs if path}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise UserError(
+                f"{path} would be overwritten; give another name by -o or for the proof"
+            )
+        taken.add(path.resolve())
+
+
 def _write_selection(stem: Path, result: dict[str, Any]) -> None:
     """Write a chosen set as CSV and JSON beside each other, and show it."""
     rows = "".join(f"{i},{name}\n" for i, name in enumerate(result["models"], 1))
-    for path in (
-        write_text(stem.with_name(stem.name + ".csv"), "number,model\n" + rows),
-        write_json(stem.with_name(stem.name + ".json"), result),
-    ):
+    table, record = _outputs(stem)
+    for path in (write_text(table, "number,model\n" + rows), write_json(record, result)):
         click.echo(f"written: {path}")
     for key, value in result.items():
         click.echo(f"{key}: {', '.join(value) if key == 'models' else value}")

@@ -2,6 +2,11 @@
 
 A set with a higher score on the proxy should have a higher one elsewhere too, whatever it is made
 of. So homogeneous and mixed sets are compared at *equal proxy score*.
+
+That alone would favour the thesis wherever the models of one mechanism merely score higher: the sets
+of the others have to be picked by the proxy, chance included, to come up to them, and fall back
+elsewhere. So the comparison is repeated with the names of the mechanisms exchanged among models of
+like proxy quality. What is left of the difference then is not homogeneity.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import pandas as pd
 from realign_utils.ablation import Pool, has_sets, mixing_limits
 from realign_utils.calibrate import mean_similarity
 from realign_utils.limits import Loads, loads_of
+from realign_utils.progress import track
 from realign_utils.robust import random_sets
 from realign_utils.swaps import NO_LIMITS, mean_over_pairs, preference
 
@@ -23,7 +29,13 @@ COLUMNS = ["mechanism", "size", "judged_on", "level"]
 COLUMNS += [
     f"{kind}{part}" for kind in ("homogeneous", "mixed") for part in ("_sets", "", "_low", "_high")
 ]
-COLUMNS += ["difference"]
+COLUMNS += ["difference", "by_quality", "by_quality_low", "by_quality_high", "in_favour"]
+PERMUTATIONS = 39
+"""So many, that the difference exceeds all of them by chance once in 40 times."""
+_LIKE = 4
+"""Models in a row, by their quality on the proxy, among which the names are exchanged."""
+_FEWER = 40
+"""Starts for either kind after an exchange."""
 FEWEST = 6
 """Models that a mechanism must have to be compared."""
 
@@ -35,6 +47,7 @@ def homogeneous_against_mixed(
     k: int,
     *,
     sets: int = 200,
+    permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> pd.DataFrame:
     """At equal score on the proxy, do sets of one mechanism score higher elsewhere than mixed ones?
@@ -56,6 +69,8 @@ def homogeneous_against_mixed(
         would be hardly any sets of it.
     sets : int
         Random starts for either kind; sets that come out equal count once.
+    permutations : int
+        Exchanges of mechanisms among models of like proxy quality.
     seed : int
 
     Returns
@@ -63,27 +78,71 @@ def homogeneous_against_mixed(
     pandas.DataFrame
         Columns mechanism, size, judged_on, level, and for either kind (homogeneous, mixed) the number of
         sets (`<kind>_sets`), their mean, and the 5th and 95th percentile (`<kind>_low`,
-        `<kind>_high`); difference of the means. Empty where there is
-        one mechanism only.
+        `<kind>_high`); difference of the means; by_quality, the mean of that difference after the
+        exchanges, with the lowest and highest of them (`by_quality_low`, `by_quality_high`);
+        in_favour, whether the difference is above them all. Empty where there is one mechanism only.
     """
-    given, rows = np.array(mechanisms), []
-    for mechanism in dict.fromkeys(mechanisms):
-        alone = Pool(mechanism, "mechanism", tuple(np.flatnonzero(given == mechanism).tolist()))
-        size = min(k, len(alone.rows) // 2)
-        mixed = Pool("mixed", "mixed", tuple(range(len(given))), mixing_limits(mechanisms, size))
-        if len(alone.rows) < FEWEST or not has_sets(mixed, size):
+    given, rows, quality = np.array(mechanisms), [], _quality(similarity)
+    exchanged = [_exchange(given, quality, seed + number) for number in range(permutations)]
+    for mechanism in track([*dict.fromkeys(mechanisms)], "homogeneous against mixed"):
+        size = min(k, int((given == mechanism).sum()) // 2)
+        pools = _pools(given, mechanism, size)
+        if len(pools[0].rows) < FEWEST or not has_sets(pools[1], size):
             continue
-        level = _common_level(similarity, (alone, mixed), size, seed)
-        drawn = {
-            "homogeneous": _sets_at(similarity, alone, size, level, sets, seed),
-            "mixed": _sets_at(similarity, mixed, size, level, sets, seed),
-        }
+        level = _common_level(similarity, pools, size, seed)
+        drawn = [_sets_at(similarity, pool, size, level, sets, seed) for pool in pools]
+        renamed = [
+            [_sets_at(similarity, pool, size, level, _FEWER, seed) for pool in there]
+            for there in (_pools(names, mechanism, size) for names in exchanged)
+        ]
         for judge, matrix in judges.items():
             row = {"mechanism": mechanism, "size": size, "judged_on": judge, "level": level}
-            for kind, found in drawn.items():
+            for kind, found in zip(("homogeneous", "mixed"), drawn, strict=True):
                 row |= _spread(kind, [mean_similarity(matrix, members) for members in found])
-            rows.append(row | {"difference": row["homogeneous"] - row["mixed"]})
+            row["difference"] = row["homogeneous"] - row["mixed"]
+            rows.append(row | _by_quality(row["difference"], matrix, renamed))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _pools(mechanisms: np.ndarray, mechanism: str, size: int) -> tuple[Pool, Pool]:
+    """All models of a mechanism, and all models of which no more than half may be of one."""
+    alone = tuple(np.flatnonzero(mechanisms == mechanism).tolist())
+    limits = mixing_limits(mechanisms.tolist(), size)
+    everything = tuple(range(len(mechanisms)))
+    return Pool(mechanism, "mechanism", alone), Pool("mixed", "mixed", everything, limits)
+
+
+def _quality(similarity: np.ndarray) -> np.ndarray:
+    """How much a model adds to the mean of any set: its mean similarity to all others."""
+    return similarity.sum(axis=1) - similarity.diagonal()
+
+
+def _exchange(mechanisms: np.ndarray, quality: np.ndarray, seed: int) -> np.ndarray:
+    """Mechanisms with their names exchanged at random among models that are next in quality.
+
+    The groups of like models begin elsewhere each time, so that no border between them stands.
+    """
+    rng, renamed = np.random.default_rng(seed), mechanisms.copy()
+    order = np.argsort(quality, kind="stable")
+    for group in np.split(order, range(int(rng.integers(1, _LIKE + 1)), len(order), _LIKE)):
+        renamed[group] = rng.permutation(mechanisms[group])
+    return renamed
+
+
+def _by_quality(
+    difference: float, judge: np.ndarray, renamed: Sequence[Sequence[Sequence[Sequence[int]]]]
+) -> dict[str, float | bool]:
+    """What differences are without homogeneity, and whether the one that was found is above them."""
+    without = [
+        np.mean([mean_similarity(judge, rows) for rows in homogeneous])
+        - np.mean([mean_similarity(judge, rows) for rows in mixed])
+        for homogeneous, mixed in renamed
+        if len(homogeneous) and len(mixed)
+    ]
+    enough = len(without) > len(renamed) / 2
+    values = (np.mean(without), min(without), max(without)) if enough else (np.nan,) * 3
+    names = ("by_quality", "by_quality_low", "by_quality_high")
+    return dict(zip(names, values, strict=True)) | {"in_favour": bool(difference > values[2])}
 
 
 def _spread(kind: str, values: Sequence[float]) -> dict[str, float]:

@@ -9,15 +9,89 @@ registry the restarts of `search` already end at the best; this matters from som
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from realign_utils.swaps import candidate_matrix, improve_by_swaps, join_greedily, mean_over_pairs
+from realign_utils.certificate import require_time
+from realign_utils.errors import UserError
+from realign_utils.limits import Limit, forbidden, loads_of
+from realign_utils.outliers import typical, without_outliers
+from realign_utils.search import Selection, select
+from realign_utils.swaps import (
+    IMPROVEMENT,
+    NO_LIMITS,
+    candidate_matrix,
+    improve_by_swaps,
+    join_greedily,
+    mean_over_pairs,
+)
+
+LARGE = 50_000
+"""Candidates times k from which `search_within` uses this search."""
 
 _POPULATION = 10
 _WIDTH = 12
 """Models on either side of a swap that are looked at in a step of the tabu search."""
+_TELL = 2.0
+"""Seconds between two lines of progress."""
+
+
+def search_within(
+    similarity: object,
+    k: int,
+    *,
+    restarts: int = 500,
+    seed: int = 0,
+    candidates: Sequence[int] | None = None,
+    limits: Sequence[Limit] = (),
+    time_limit: float = 60,
+    show: Callable[[str], object] | None = None,
+) -> Selection:
+    """The search that suits the size: the paper's three stages, or for large matrices this one.
+
+    From `LARGE` on, restarts would take hours: greedy and swaps are followed by `search_longer`,
+    or, where limits remain that do more than forbid models, by at most 10 restarts.
+
+    Parameters
+    ----------
+    similarity, k, restarts, seed, candidates, limits
+        As for `search.select`.
+    time_limit : float
+        Seconds for `search_longer`.
+    show : callable, optional
+        Gets lines of progress.
+
+    Returns
+    -------
+    Selection
+        With `restarts` 0 and `hits` 0 where `search_longer` was used.
+
+    Raises
+    ------
+    UserError
+        As `search.select`.
+    """
+    n = len(similarity)
+    pool = np.arange(n) if candidates is None else np.array(sorted(candidates))
+    options = {"seed": seed, "candidates": candidates, "limits": limits}
+    if len(pool) * k < LARGE:
+        return select(similarity, k, restarts=restarts, **options)
+    selection = select(similarity, k, restarts=0, **options)
+    pool = pool[~forbidden(limits, n)[pool]]
+    if len(loads_of(limits, pool, n).most):
+        return select(similarity, k, restarts=min(restarts, 10), **options)
+    rows, score = search_longer(
+        similarity,
+        k,
+        time_limit=time_limit,
+        seed=seed,
+        candidates=pool.tolist(),
+        start=selection.indices,
+        show=show,
+    )
+    return replace(selection, indices=rows, score=score)
 
 
 def search_longer(
@@ -28,6 +102,7 @@ def search_longer(
     seed: int = 0,
     candidates: Sequence[int] | None = None,
     start: Sequence[int] | None = None,
+    show: Callable[[str], object] | None = None,
 ) -> tuple[tuple[int, ...], float]:
     """Search for the k models of highest mean pairwise similarity until time is up.
 
@@ -45,6 +120,8 @@ def search_longer(
         Rows that may be chosen; all by default.
     start : sequence of int, length k, optional
         A set to start from besides the greedy one; the result is never worse.
+    show : callable, optional
+        Gets a line of progress every few seconds.
 
     Returns
     -------
@@ -52,18 +129,40 @@ def search_longer(
         Ascending; no single swap improves the set.
     score : float
         Its mean similarity over pairs.
+
+    Raises
+    ------
+    UserError
+        If the matrix, `k`, `candidates` or `time_limit` do not fit, or `start` is no k-set of the
+        candidates.
     """
-    deadline = time.monotonic() + time_limit
-    matrix, pool = candidate_matrix(similarity, k, candidates)
-    rng = np.random.default_rng(seed)
-    first = [join_greedily(matrix, k)]
+    deadline = time.monotonic() + require_time(time_limit)
+    plain, pool = candidate_matrix(similarity, k, candidates)
+    first = [join_greedily(plain, k)]
     if start is not None:
+        if len({*start} & {*pool.tolist()}) != k or len(start) != k:
+            raise UserError(f"the start must be {k} different rows of the candidates")
         first.append(np.searchsorted(pool, sorted(start)).tolist())
-    population = [np.sort(rows) for rows in improve_by_swaps(matrix, np.array(first))]
+    matrix, ends, _ = without_outliers(plain, np.array(first), NO_LIMITS)
+    best = _evolve(matrix, [*ends], np.random.default_rng(seed), deadline, show)
+    return tuple(pool[best].tolist()), float(mean_over_pairs(plain, best[None])[0])
+
+
+def _evolve(
+    matrix: np.ndarray,
+    population: list[np.ndarray],
+    rng: np.random.Generator,
+    deadline: float,
+    show: Callable[[str], object] | None,
+) -> np.ndarray:
+    """Breed and improve until time is up; the best set, which no swap improves."""
+    k = len(population[0])
+    tell = _Teller(deadline, k * (k - 1), show)
     while len(population) < _POPULATION and time.monotonic() < deadline:
-        population.append(_tabu(matrix, rng.permutation(len(pool))[:k], rng, deadline))
+        population.append(_tabu(matrix, rng.permutation(len(matrix))[:k], rng, deadline))
+        tell(_sum(matrix, rows) for rows in population)
     values = [_sum(matrix, rows) for rows in population]
-    while time.monotonic() < deadline and k < len(pool):
+    while time.monotonic() < deadline and k < len(matrix):
         mother, father = rng.choice(len(population), 2, replace=len(population) < 2)
         child = _tabu(
             matrix, _breed(matrix, population[mother], population[father], rng), rng, deadline
@@ -72,8 +171,22 @@ def search_longer(
         known = any((child == rows).all() for rows in population)
         if value > values[worst] and not known:
             population[worst], values[worst] = child, value
-    best = improve_by_swaps(matrix, population[int(np.argmax(values))][None])
-    return tuple(pool[best[0]].tolist()), float(mean_over_pairs(matrix, best)[0])
+        tell(values)
+    return improve_by_swaps(matrix, population[int(np.argmax(values))][None])[0]
+
+
+class _Teller:
+    """Shows the best value now and then, and the time left."""
+
+    def __init__(self, deadline: float, pairs: int, show: Callable[[str], object] | None) -> None:
+        self.deadline, self.pairs, self.show = deadline, pairs, show
+        self.told = time.monotonic()
+
+    def __call__(self, values: Iterable[float]) -> None:
+        if self.show and time.monotonic() - self.told > _TELL:
+            self.told = time.monotonic()
+            left = max(self.deadline - self.told, 0.0)
+            self.show(f"best {max(values) / self.pairs:.7f}, {left:.0f} s of the search left")
 
 
 def _breed(
@@ -103,7 +216,7 @@ def _tabu(
     value = best_value = 0.0
     best, allowed_at = inside.copy(), np.zeros(n, dtype=int)
     width, tenure = min(_WIDTH, k, n - k), min(k, n - k) // 4
-    step, improved_at = 0, 0
+    step, improved_at, least = 0, 0, IMPROVEMENT * k * typical(matrix)
     while width and step - improved_at < 20 * max(k, 10):
         step += 1
         if step % 100 == 0 and time.monotonic() > deadline:
@@ -123,7 +236,7 @@ def _tabu(
         value += change[i, j]
         allowed_at[leaving] = step + 1 + tenure + rng.integers(1 + tenure)
         allowed_at[entering] = step + 1 + tenure // 2 + rng.integers(1 + tenure // 2)
-        if value > best_value + 1e-12:
+        if value > best_value + least:
             best, best_value, improved_at = inside.copy(), value, step
     return np.flatnonzero(best)
 

@@ -7,17 +7,18 @@ mean, so that of two sets of equal mean the one is preferred whose mean depends 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
 
 from realign_utils.certificate import Certificate, certify, with_set
 from realign_utils.limits import Limit
+from realign_utils.long_search import search_within
 from realign_utils.robust import RobustSelection, lower_limit, select_robust
 from realign_utils.robust_bounds import RobustProof, certify_lower_limit, certify_worst
-from realign_utils.search import Selection, select
+from realign_utils.search import Selection
 from realign_utils.uncertainty import Resamples
 
 
@@ -105,6 +106,7 @@ def maximise(
     restarts: int = 500,
     seed: int = 0,
     proof_seconds: float = 60,
+    show: Callable[[str], object] | None = None,
 ) -> Found:
     """Search for the k models of highest objective, and bound it.
 
@@ -125,7 +127,9 @@ def maximise(
         Of the search; ``lower_limit`` makes at most 50 restarts, for it looks at every resampled
         matrix at every swap.
     proof_seconds : float
-        Time limit of the upper bound.
+        Time limit of the upper bound, and of the search where the matrix is large.
+    show : callable, optional
+        Gets lines of progress of search and proof of a mean.
 
     Returns
     -------
@@ -135,9 +139,13 @@ def maximise(
     options = {"seed": seed, "candidates": candidates, "limits": limits}
     if objective == "mean":
         similarity = combined_similarity(matrices, weights)
-        selection = select(similarity, k, restarts=restarts, **options)
-        certificate = certify(similarity, selection, time_limit=proof_seconds)
+        options |= {"restarts": restarts, "time_limit": proof_seconds, "show": show}
+        selection = search_within(similarity, k, **options)
+        certificate = certify(similarity, selection, time_limit=proof_seconds, show=show)
         certificate = with_set(similarity, certificate, certificate.best)
+        if certificate.best != selection.indices:  # to which no restart led
+            better = {"indices": certificate.best, "score": certificate.score, "hits": 0}
+            selection = replace(selection, **better)
         score, bound = certificate.score, certificate.upper_bound
         return Found(selection, score, bound, similarity, certificate)
     if objective == "worst":
@@ -157,6 +165,7 @@ def judge_list(
     restarts: int = 500,
     seed: int = 0,
     proof_seconds: float = 60,
+    show: Callable[[str], object] | None = None,
 ) -> Found:
     """Bound what as many models of all could reach beside a set that was not searched.
 
@@ -165,7 +174,7 @@ def judge_list(
     similarity : numpy.ndarray, shape (n, n)
     rows : sequence of int, length k
         The set.
-    restarts, seed, proof_seconds
+    restarts, seed, proof_seconds, show
         As in `maximise`.
 
     Returns
@@ -173,8 +182,9 @@ def judge_list(
     Found
         With the score of the given set.
     """
-    selection = select(similarity, len(rows), restarts=restarts, seed=seed)
-    certificate = certify(similarity, selection, time_limit=proof_seconds)
+    options = {"restarts": restarts, "seed": seed, "time_limit": proof_seconds, "show": show}
+    selection = search_within(similarity, len(rows), **options)
+    certificate = certify(similarity, selection, time_limit=proof_seconds, show=show)
     certificate = with_set(similarity, certificate, rows)
     score, bound = certificate.score, certificate.upper_bound
     return Found(selection, score, bound, similarity, certificate)

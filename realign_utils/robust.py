@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from realign_utils.errors import UserError
-from realign_utils.limits import Limit, Loads, loads_of, require_feasible
+from realign_utils.limits import Limit, Loads, forbidden, loads_of, require_feasible
+from realign_utils.outliers import typical
 from realign_utils.search import select
 from realign_utils.swaps import (
     IMPROVEMENT,
@@ -42,11 +43,11 @@ class RobustSelection:
     means : tuple of float, length p
         Mean similarity over pairs on each matrix.
     restarts : int
-        Random sets that were tried.
+        Random sets that were tried: fewer than asked for where some cannot be led within the limits.
     hits : int
         How many of them ended at `score`.
     candidates : tuple of int
-        The pool that was searched, ascending.
+        The pool that was asked for, ascending.
     limits : tuple of Limit
         Kept by `indices`.
     """
@@ -118,25 +119,29 @@ def select_robust(
         As `search.select`.
     """
     stack, pool = _stack(matrices, k, candidates)
-    loads = loads_of(limits, pool, len(matrices[0])) if limits else NO_LIMITS
-    feasible = [require_feasible(limits, k, pool, len(matrices[0]))] if limits else []
+    asked, n = tuple(pool.tolist()), len(matrices[0])
+    feasible = [pool[list(require_feasible(limits, k, pool, n))]] if limits else []
+    if limits:
+        stack, pool = _stack(matrices, k, pool[~forbidden(limits, n)[pool]])
+    loads = loads_of(limits, pool, n) if limits else NO_LIMITS
     whole = [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
     options = {"restarts": 20, "seed": seed, "candidates": pool.tolist(), "limits": limits}
     likely = [select(matrix, k, **options).indices for matrix in whole[:10]]
     likely.append(select(np.mean(whole, axis=0), k, **options).indices)
-    first = [*feasible, *(np.searchsorted(pool, rows) for rows in likely)]
+    first = [np.searchsorted(pool, rows) for rows in [*feasible, *likely]]
     starts = [*first, *random_sets(len(pool), k, loads, restarts, seed)]
     ends = [_swap(stack, np.sort(rows), objective, loads) for rows in starts]
     scores = np.array([float(objective(means_of(stack, rows))) for rows in ends])
-    level = np.flatnonzero(scores >= scores.max() - IMPROVEMENT * np.abs(stack).max())
+    near = IMPROVEMENT * max(abs(scores.max()), typical(stack[0]))
+    level = np.flatnonzero(scores >= scores.max() - near)
     best = ends[level[0]]
     return RobustSelection(
         indices=tuple(pool[best].tolist()),
         score=float(scores[level[0]]),
         means=tuple(means_of(stack, best).tolist()),
-        restarts=restarts,
+        restarts=len(starts) - len(first),
         hits=int((level >= len(first)).sum()),
-        candidates=tuple(pool.tolist()),
+        candidates=asked,
         limits=tuple(limits),
     )
 
@@ -195,17 +200,20 @@ def _swap(
     """Make the swap that raises the objective most until none does; the first of equal swaps."""
     k = len(rows)
     others = np.setdiff1d(np.arange(stack.shape[1]), rows)
-    threshold = IMPROVEMENT * np.abs(stack).max()
+    score, scale = objective(means_of(stack, rows)), typical(stack[0])
     while len(others):
         support = stack[:, rows].sum(axis=1)
         change = support[:, None, others] - support[:, rows, None] - stack[:, rows][:, :, others]
         sums = support[:, rows].sum(axis=1)[:, None, None] + 2 * change
         values = objective(sums / (k * (k - 1)))
+        plain = values
         if len(loads.most):
             values = values + preference(rows[None], loads, 1.0)[0][:, others]
         best = np.unravel_index(values.argmax(), values.shape)
-        if not values[best] > objective(means_of(stack, rows)) + threshold:
+        swapped = np.sort(np.append(np.delete(rows, best[0]), others[best[1]]))
+        after, bonus = objective(means_of(stack, swapped)), values[best] - plain[best]
+        if not after + bonus > score + IMPROVEMENT * max(abs(score), scale):
             break
-        rows = np.sort(np.append(np.delete(rows, best[0]), others[best[1]]))
+        rows, score = swapped, after
         others = np.setdiff1d(np.arange(stack.shape[1]), rows)
     return rows

@@ -8,6 +8,7 @@ gap may remain that no combination closes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ def certify_worst(
     selection : RobustSelection
         For `worst`.
     time_limit : float
-        Seconds for the certificate.
+        Seconds for combinations and certificate.
 
     Returns
     -------
@@ -87,7 +88,7 @@ def certify_lower_limit(
         For `lower_limit(reach)`.
     reach : float
     time_limit : float
-        Seconds for the certificate.
+        Seconds for combinations and certificate.
 
     Returns
     -------
@@ -107,15 +108,15 @@ def _certify(
     k = len(selection.indices)
     stack = np.array([candidate_matrix(matrix, k, None)[0] for matrix in matrices])
     options = {"candidates": selection.candidates, "limits": selection.limits, "restarts": 100}
-    known = [np.array(selection.means)]
+    deadline, known = time.monotonic() + time_limit, [np.array(selection.means)]
     for _ in range(_CUTS):
         weights, level = hardest(np.array(known))
         combined = np.tensordot(weights, stack, 1)
         best = select(combined, k, **options)
-        if best.score <= level + 1e-7 * np.abs(stack).max():
+        if best.score <= level + 1e-7 * np.abs(stack).max() or time.monotonic() > deadline:
             break
         known.append(means_of(stack, best.indices))
-    certificate = certify(combined, best, time_limit=time_limit)
+    certificate = certify(combined, best, time_limit=max(deadline - time.monotonic(), 0.0))
     return RobustProof(
         upper_bound=certificate.upper_bound,
         weights=weights,

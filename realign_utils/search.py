@@ -15,7 +15,8 @@ import numpy as np
 
 from realign_utils.certificate import certify
 from realign_utils.errors import UserError
-from realign_utils.limits import Limit, loads_of, require_feasible
+from realign_utils.limits import Limit, forbidden, loads_of, require_feasible
+from realign_utils.outliers import typical, without_outliers
 from realign_utils.swaps import (
     IMPROVEMENT,
     NO_LIMITS,
@@ -43,13 +44,14 @@ class Selection:
     greedy : tuple of int, length k
         Stage 1: the models in the order in which they joined.
     swapped_score : float
-        Stage 2: the mean that the swaps reach from the greedy set.
+        Stage 2: the mean that the swaps reach from the greedy set; NaN where they do not lead it
+        within the limits.
     restarts : int
         Stage 3: random sets that were tried.
     hits : int
         How many of them ended at `score`; many of many is a good sign, though not a proof.
     candidates : tuple of int
-        The pool that was searched, ascending.
+        The pool that was asked for, ascending.
     limits : tuple of Limit
         Kept by `indices`.
     """
@@ -106,25 +108,30 @@ def select(
     matrix, pool = candidate_matrix(similarity, k, candidates)
     if restarts < 0:
         raise UserError(f"restarts must be at least 0, not {restarts}")
-    n = len(similarity)
+    asked, n = tuple(pool.tolist()), len(similarity)
+    feasible = [pool[list(require_feasible(limits, k, pool, n))]] if limits else []
+    if limits:
+        matrix, pool = candidate_matrix(similarity, k, pool[~forbidden(limits, n)[pool]])
     loads = loads_of(limits, pool, n) if limits else NO_LIMITS
     joined = join_greedily(matrix, k, loads)
-    first = [joined, require_feasible(limits, k, pool, n)] if limits else [joined]
+    first = [joined, *(np.searchsorted(pool, rows) for rows in feasible)]
     random_sets = np.random.default_rng(seed).random((restarts, len(pool))).argsort(axis=1)[:, :k]
-    ends = improve_by_swaps(matrix, np.concatenate([first, random_sets]), loads)
+    lifted, ends, _ = without_outliers(matrix, np.array(first), loads)
+    ends = np.concatenate([ends, improve_by_swaps(lifted, random_sets, loads)])
     scores = mean_over_pairs(matrix, ends)
     scores[loads.excess(ends) > 0] = -np.inf
-    level = np.flatnonzero(scores >= scores.max() - IMPROVEMENT * np.abs(matrix).max())
+    near = IMPROVEMENT * max(abs(scores.max()), typical(matrix))
+    level = np.flatnonzero(scores >= scores.max() - near)
     best = min(ends[row].tolist() for row in level)
     return Selection(
         indices=tuple(pool[best].tolist()),
         score=float(mean_over_pairs(matrix, np.array([best]))[0]),
         trajectory=_trajectory(matrix, joined),
         greedy=tuple(pool[joined].tolist()),
-        swapped_score=float(scores[0]),
+        swapped_score=float(scores[0]) if np.isfinite(scores[0]) else float("nan"),
         restarts=restarts,
         hits=int((level >= len(first)).sum()),
-        candidates=tuple(pool.tolist()),
+        candidates=asked,
         limits=tuple(limits),
     )
 

@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from realign_utils.certificate import Certificate, certify, check_certificate, with_set
+from realign_utils.certificate import (
+    Certificate,
+    certify,
+    check_certificate,
+    require_time,
+    with_set,
+)
 from realign_utils.errors import UserError, unknown
+from realign_utils.limits import Limit
 from realign_utils.limits import exclude as fix_out
 from realign_utils.limits import include as fix_in
-from realign_utils.search import select
+from realign_utils.long_search import search_within
 
 
 def choose_items(
@@ -45,7 +52,7 @@ def choose_items(
     prove : bool
         Whether to certify.
     time_limit : float
-        Seconds for that.
+        Seconds for that, and for the search where the matrix is large.
     show : callable, optional
         Gets lines of progress.
 
@@ -61,14 +68,20 @@ def choose_items(
     UserError
         If a name is unknown, `k` does not fit, or no set keeps what was asked.
     """
+    require_time(time_limit)
     limits = [
         *fix_in(_rows(include, names, "--include"), len(names), names),
         *fix_out(_rows(exclude, names, "--exclude"), len(names), names),
     ]
     candidates = _rows(_names_in(pool), names, str(pool)) if pool else None
     options = {"restarts": restarts, "seed": seed, "candidates": candidates, "limits": limits}
-    selection = select(similarity, k, **options)
-    result = {"k": k, "restarts": restarts, "seed": seed, "candidates": len(selection.candidates)}
+    selection = search_within(similarity, k, time_limit=time_limit, show=show, **options)
+    result = {
+        "k": k,
+        "restarts": selection.restarts,
+        "seed": seed,
+        "candidates": len(selection.candidates),
+    }
     result |= {"limits": [limit.name for limit in limits]} if limits else {}
     chosen, score, certificate = selection.indices, selection.score, None
     if prove:
@@ -102,15 +115,33 @@ def what_is_proved(
         If it proves nothing about this matrix.
     """
     check_certificate(similarity, certificate)
-    k, kept = len(certificate.indices), [limit.name for limit in certificate.limits]
-    within = f" with {', '.join(kept)}" if kept else ""
+    k, candidates = len(certificate.indices), {*certificate.candidates}
+    left_out = [name for row, name in enumerate(names) if row not in candidates]
+    asked = "within these limits and candidates" if certificate.limits else "of these candidates"
+    asked = asked if certificate.limits or left_out else "of all items"
     return [
         f"the certificate holds: {len(certificate.leaves)} parts, each proved by one factorisation",
-        f"no {k} of the {len(certificate.candidates)} candidates{within} have a mean similarity "
-        f"above {certificate.upper_bound!r}",
-        f"mean similarity of its set: {certificate.score!r}; optimal: {certificate.optimal}",
+        f"no {k} of the {len(candidates)} candidates have a mean similarity "
+        f"above {certificate.upper_bound!r}" + (" within the limits" if certificate.limits else ""),
+        *([f"left out of the candidates: {', '.join(left_out)}"] if left_out else []),
+        *(_told(limit, names) for limit in certificate.limits),
+        f"mean similarity of its set: {certificate.score!r}; "
+        f"optimal {asked}: {certificate.optimal}",
         f"its set: {', '.join(names[row] for row in certificate.indices)}",
     ]
+
+
+def _told(limit: Limit, names: Sequence[str]) -> str:
+    """What a limit does, whatever it is called."""
+    ends = [("at least", limit.at_least), ("at most", limit.at_most)]
+    ends = [f"{words} {value:.6g}" for words, value in ends if np.isfinite(value)]
+    counted = [
+        name if weight == 1 else f"{weight:.6g} for {name}"
+        for name, weight in zip(names, limit.weights, strict=True)
+        if weight
+    ]
+    what = " and ".join(ends) or "no end"
+    return f"limit {limit.name!r}: {what}, counting {', '.join(counted) or 'nothing'}"
 
 
 def _names_in(path: Path) -> list[str]:

@@ -190,7 +190,7 @@ def summary_row(
     row["proved_optimal"] = chosen.found.optimal
     if chosen.searched:
         selection = chosen.found.selection
-        row["agreeing_restarts"] = selection.hits / selection.restarts
+        row["agreeing_restarts"] = selection.hits / max(selection.restarts, 1)
     row |= {proxy: mean_similarity(matrix, rows) for proxy, matrix in matrices.items()}
     return row | {"missing": " ".join(chosen.missing)}
 
@@ -206,7 +206,8 @@ def trajectory_table(chosen: Mapping[str, Chosen]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns submission, size, mean_similarity, stage (greedy, swaps, restarts).
+        Columns submission, size, mean_similarity, stage (greedy, swaps, restarts). No number after
+        swaps where they did not lead the greedy set within the constraints.
     """
     rows = []
     searched = {name: c.found.selection for name, c in chosen.items() if c.searched}

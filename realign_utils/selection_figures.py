@@ -197,6 +197,6 @@ def _regret_panel(figure: SubFigure, regret: pd.DataFrame, ways: Sequence[str]) 
     axes.spines["left"].set_visible(False)
     axes.set(
         ylim=(len(ways) - 0.5, -0.5),
-        xlabel="regret: mean CKA that the judge's own best set has more (at right: the most)",
+        xlabel="regret: mean CKA that a set chosen on the judge's images has more (at right: the most)",
     )
     figure.legend(loc="outside upper right", ncols=min(len(looks), 5), title="judged on")

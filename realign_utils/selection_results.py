@@ -82,8 +82,8 @@ def pools_shown(pools: pd.DataFrame, reference_proxy: str, judge: str | None) ->
     Returns
     -------
     pandas.DataFrame
-        Columns pool, candidates, upper bound, proved, and for either set of images the score and
-        that of random pools of the same size.
+        Columns pool, candidates, upper bound, proved, and for either set of images the score, that
+        of random pools of the same size, and how many of those it is above.
     """
     images = [reference_proxy, *([judge] if judge else [])]
     beside = beside_random_pools(pools, images)
@@ -91,6 +91,11 @@ def pools_shown(pools: pd.DataFrame, reference_proxy: str, judge: str | None) ->
     columns = {"pool": "pool", "candidates": "candidates"}
     for name in images:
         columns |= {name: name, f"random_{name}": f"random, {name}"}
+        beside[f"above_{name}"] = [
+            f"{above} of {drawn}" if drawn else ""
+            for above, drawn in zip(beside[f"above_{name}"], beside["random_pools"], strict=True)
+        ]
+        columns |= {f"above_{name}": f"above, {name}"}
         if name == reference_proxy:
             columns |= {"upper_bound": "upper bound", "proved_optimal": "proved"}
     return beside[list(columns)].rename(columns=columns)
@@ -102,7 +107,9 @@ def homogeneity_shown(homogeneity: pd.DataFrame, judge: str | None) -> pd.DataFr
     columns = {"mechanism": "mechanism", "size": "models", "level": "proxy score"}
     for kind in ("homogeneous", "mixed"):
         columns |= {f"{kind}_sets": f"{kind} sets", kind: f"{kind}, score"}
-    return here[[*columns, "difference"]].rename(columns=columns).reset_index(drop=True)
+    columns |= {"difference": "difference", "by_quality": "without homogeneity"}
+    columns |= {"by_quality_high": "at most", "in_favour": "in favour"}
+    return here[[*columns]].rename(columns=columns).reset_index(drop=True)
 
 
 def alternatives_shown(alternatives: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +121,9 @@ def alternatives_shown(alternatives: pd.DataFrame) -> pd.DataFrame:
             "submission": alternatives["submission"],
             "score": alternatives["score"],
             "low end": alternatives["low"],
-            "equally good": [f"{count}" if all_ else f"over {count}" for count, all_ in counts],
+            "equally good": [
+                f"at least {count}" if all_ else f"over {count}" for count, all_ in counts
+            ],
             "shared": alternatives["shared"],
             "score of the other": alternatives["other_score"],
             "difference": alternatives["difference"],
@@ -162,7 +171,7 @@ def firm_sentence(membership: pd.DataFrame) -> str:
 
 
 def pools_sentence(pools: pd.DataFrame, reference_proxy: str, judge: str | None) -> str:
-    """Which pools are above their random pools, where, and which have one and the same best set.
+    """Which pools are above all their random pools, where, how many would be by chance, and doubles.
 
     Parameters
     ----------
@@ -175,10 +184,14 @@ def pools_sentence(pools: pd.DataFrame, reference_proxy: str, judge: str | None)
     """
     images = [reference_proxy, *([judge] if judge else [])]
     beside = beside_random_pools(pools, images).dropna(subset=[f"random_{reference_proxy}"])
-    above = [beside[name] > beside[f"random_{name}"] for name in images]
+    above = [beside[f"above_{name}"] == beside["random_pools"] for name in images]
     everywhere = above[0] & above[-1]
-    parts = [f"Above the average of random pools of their size on {' and '.join(images)}: "]
+    parts = [f"Above all random pools of their size on {' and '.join(images)}: "]
     parts[0] += ", ".join(beside.loc[everywhere, "pool"]) or "none"
+    expected = (1 / (1 + beside["random_pools"])).sum()
+    parts.append(
+        f"by chance, {number(expected, 1)} of the {len(beside)} pools would be on any one set of images"
+    )
     if judge:
         only = ", ".join(beside.loc[above[0] & ~above[1], "pool"]) or "none"
         parts.append(f"on {reference_proxy} only: {only}")

@@ -10,11 +10,21 @@ import numpy as np
 import pandas as pd
 
 from realign_utils.calibrate import mean_similarity
-from realign_utils.limits import Limit, Loads, loads_of
+from realign_utils.limits import Limit, Loads, forbidden, loads_of
+from realign_utils.outliers import typical
 from realign_utils.progress import track
 from realign_utils.robust import select_robust
 from realign_utils.search import Selection, select
-from realign_utils.swaps import NO_LIMITS, candidate_matrix, mean_over_pairs, preference
+from realign_utils.swaps import (
+    IMPROVEMENT,
+    NO_LIMITS,
+    candidate_matrix,
+    mean_over_pairs,
+    preference,
+)
+
+HALVES = 50
+"""Halves of the judge's images over which a regret is averaged."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +34,11 @@ class EquallyGood:
     Attributes
     ----------
     count : int
-        How many were met, the best included: by single swaps from the best on, and by the search
-        for a set unlike it.
+        How many were met, the best included: by single swaps from the best on, and from the sets
+        that a search for ones unlike it found. There are at least so many.
     complete : bool
         Whether all that can be reached by such swaps were met; if not, there are more than `count`.
+        Even then others may exist to which no swaps lead.
     farthest : tuple of int, length k
         Of the sets found, the one that has fewest models of the best.
     farthest_score : float
@@ -97,23 +108,25 @@ def equally_good(
     EquallyGood
     """
     k = len(selection.indices)
-    matrix, pool = candidate_matrix(similarity, k, selection.candidates)
+    asked = np.array(selection.candidates)
+    asked = asked[~forbidden(selection.limits, len(similarity))[asked]]
+    matrix, pool = candidate_matrix(similarity, k, asked)
     limits = [
         replace(limit, weights=tuple(np.take(limit.weights, pool))) for limit in selection.limits
     ]
     loads = loads_of(limits, range(len(pool)), len(pool)) if limits else NO_LIMITS
     best = tuple(np.searchsorted(pool, selection.indices).tolist())
-    least = threshold * k * (k - 1) - 1e-12 * np.abs(matrix).max()
-    seen, queue = {best}, deque([best])
+    least = threshold * k * (k - 1) - IMPROVEMENT * k * k * max(abs(threshold), typical(matrix))
+    unlike = [rows for rows in _unlike(matrix, best, least, limits) if rows != best]
+    seen, queue = {best, *unlike}, deque(dict.fromkeys([best, *unlike]))
     while queue and len(seen) < limit:
         for rows in _neighbours(matrix, queue.popleft(), least, loads):
             if rows not in seen and len(seen) < limit:
                 seen.add(rows)
                 queue.append(rows)
-    found = [*seen, *_unlike(matrix, best, least, limits)]
-    farthest = min(found, key=lambda rows: (len({*rows} & {*best}), rows))
+    farthest = min(seen, key=lambda rows: (len({*rows} & {*best}), rows))
     return EquallyGood(
-        count=len({*found}),
+        count=len(seen),
         complete=not queue and len(seen) < limit,
         farthest=tuple(pool[list(farthest)].tolist()),
         farthest_score=float(mean_over_pairs(matrix, np.array([farthest]))[0]),
@@ -161,6 +174,7 @@ def _unlike(
 def regret_table(
     choices: Mapping[str, Sequence[int]],
     judges: Mapping[str, np.ndarray],
+    halves: Mapping[str, np.ndarray],
     *,
     restarts: int = 200,
     seed: int = 0,
@@ -168,12 +182,19 @@ def regret_table(
 ) -> pd.DataFrame:
     """What choosing on one set of images costs when judged on another.
 
+    The judge's best set is not chosen and scored on the same images, which would let it win by
+    chance among equals: it is chosen on a random half of the judge's images, and on the other half
+    both sets are scored; that for many halves, averaged.
+
     Parameters
     ----------
     choices : mapping of str to sequence of int, each of length k
         The set chosen on each set of images, or in any other way.
     judges : mapping of str to array of shape (n, n)
         Similarity on the images on which the sets are judged.
+    halves : mapping of str to array of shape (draws, n, n)
+        On random halves of each judge's images (`objectives.plausible`); `HALVES` of them are used.
+        What the other half says follows, for the similarity of both is about their average.
     restarts, seed : int
         Of the search for the best set of each judge.
     candidates : sequence of int, optional
@@ -183,18 +204,25 @@ def regret_table(
     -------
     pandas.DataFrame
         Columns chosen_on, judged_on, score (of the chosen set), best (that a set chosen on the
-        judge itself would reach), regret (best less score), shared (models that both sets have).
+        judge itself would reach), shared (models that both sets have), optimistic (best less score:
+        too large by what the best owes to chance), regret (across halves; below 0 where the chosen
+        set is better than one that half of the judge's images would choose).
     """
     options = {"restarts": restarts, "seed": seed, "candidates": candidates}
-    size = len(next(iter(choices.values())))
-    ideal = {judge: select(matrix, size, **options) for judge, matrix in judges.items()}
-    rows = []
-    for name, chosen in choices.items():
-        for judge, best in ideal.items():
-            score = mean_similarity(judges[judge], chosen)
-            shared = len({*chosen} & {*best.indices})
+    size, rows = len(next(iter(choices.values()))), []
+    for judge, matrix in judges.items():
+        best = select(matrix, size, **options)
+        options_of_half = options | {"restarts": min(restarts, 20)}
+        drawn = [(select(half, size, **options_of_half), half) for half in halves[judge][:HALVES]]
+        other = [(ideal.indices, 2 * matrix - half) for ideal, half in drawn]
+        ideal = np.mean([mean_similarity(there, own) for own, there in other])
+        for name, chosen in choices.items():
+            score = mean_similarity(matrix, chosen)
             most = max(best.score, score)  # the search may miss the best by rounding, or at all
-            rows.append((name, judge, score, most, most - score, shared))
-    return pd.DataFrame(
-        rows, columns=["chosen_on", "judged_on", "score", "best", "regret", "shared"]
-    )
+            regret = ideal - np.mean([mean_similarity(there, chosen) for _, there in other])
+            shared = len({*chosen} & {*best.indices})
+            rows.append((name, judge, score, most, shared, most - score, float(regret)))
+    columns = ["chosen_on", "judged_on", "score", "best", "shared", "optimistic", "regret"]
+    order = {name: place for place, name in enumerate(choices)}
+    rows.sort(key=lambda row: order[row[0]])
+    return pd.DataFrame(rows, columns=columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 import uuid
@@ -93,8 +94,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> Path:
-    """Write indented JSON by `write_atomically`; keys keep their order."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write indented JSON by `write_atomically`; keys keep their order.
+
+    JSON knows neither NaN nor infinity; both become null.
+    """
+    text = json.dumps(_nullified(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return write_text(path, text + "\n")
+
+
+def _nullified(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _nullified(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nullified(part) for part in value]
+    return value
 
 
 def _sync(path: Path) -> None:

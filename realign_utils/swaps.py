@@ -15,7 +15,7 @@ from realign_utils.limits import Loads, cut
 from realign_utils.matrices import check_matrix
 
 IMPROVEMENT = 1e-12
-"""A swap must raise the sum over pairs by more than this, relative to k times the largest entry."""
+"""A swap must raise the sum over pairs by more than this, relative to the entries that it changes."""
 
 _BLOCK = 2**18
 """Numbers held at once: the block of sets whose swaps are looked at stays in the cache."""
@@ -35,10 +35,10 @@ def candidate_matrix(
     """
     matrix = check_matrix(similarity)
     n = len(matrix)
-    pool = np.arange(n) if candidates is None else np.array(sorted(candidates), dtype=int)
-    if len(pool) and not (pool.min() >= 0 and pool.max() < n):
-        wrong = pool[(pool < 0) | (pool >= n)][0]
-        raise UserError(f"candidate {wrong} is no row of a {n} x {n} matrix")
+    rows = range(n) if candidates is None else sorted(candidates)
+    if wrong := [row for row in rows if not 0 <= row < n]:
+        raise UserError(f"candidate {wrong[0]} is no row of a {n} x {n} matrix")
+    pool = np.array(rows, dtype=int)
     if len(set(pool.tolist())) < len(pool):
         raise UserError("a candidate is given twice")
     if not 2 <= k <= len(pool):
@@ -123,28 +123,30 @@ def _swap_block(matrix: np.ndarray, sets: np.ndarray, loads: Loads) -> None:
     over pairs by s(j) - m(i, j) - s(i). All r x k x n changes are looked at in each round; the
     first of equal swaps, by the lowest i and then the lowest j, is made.
     """
-    threshold = IMPROVEMENT * sets.shape[1] * np.abs(matrix).max()
     active, members = np.arange(len(sets)), sets.copy()
     inside = np.zeros((len(sets), len(matrix)), dtype=bool)
     np.put_along_axis(inside, members, True, axis=1)
-    support = inside @ matrix
     while len(active):
+        similarity = matrix[members]
+        support = similarity.sum(
+            axis=1
+        )  # anew in each round: a large entry leaves no rounding behind
         entering = np.where(inside, -np.inf, support)
         leaving = np.take_along_axis(support, members, axis=1)
-        change = entering[:, None, :] - matrix[members]
+        change = entering[:, None, :] - similarity
         if len(loads.most):
             change += preference(members, loads, np.abs(matrix).max())
         best_per_member = change.max(axis=2) - leaving
         place = best_per_member.argmax(axis=1)
         row = np.arange(len(active))
-        going = best_per_member[row, place] > threshold
-        sets[active[~going]] = members[~going]
-        row, place = row[going], place[going]
         out, new = members[row, place], change[row, place].argmax(axis=1)
-        members[row, place] = new
+        changed = np.abs(similarity[row, :, out]) + np.abs(similarity[row, :, new])
+        going = best_per_member[row, place] > IMPROVEMENT * changed.sum(axis=1)
+        sets[active[~going]] = members[~going]
+        row, out, new = row[going], out[going], new[going]
+        members[row, place[going]] = new
         inside[row, out], inside[row, new] = False, True
-        support[row] += matrix[new] - matrix[out]
-        active, inside, support = active[going], inside[going], support[going]
+        active, inside = active[going], inside[going]
         members = np.sort(members[going], axis=1)
 
 

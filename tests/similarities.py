@@ -43,7 +43,15 @@ def cosines(rng: np.random.Generator, n: int) -> np.ndarray:
     return features @ features.T
 
 
-KINDS = (noise, uniform, negative, ties, all_equal, clustered, blocks, cosines)
+def outlier(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Like CKA, with a pair, or several of one row, of quite another size."""
+    matrix = cosines(rng, n)
+    row, others = rng.integers(n), rng.integers(0, n, rng.integers(1, 3))
+    matrix[row, others] = matrix[others, row] = rng.choice([-1e12, -1e9, -1e6, 1e6])
+    return matrix
+
+
+KINDS = (noise, uniform, negative, ties, all_equal, clustered, blocks, cosines, outlier)
 
 
 def random_case(seed: int) -> tuple[np.ndarray, int]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from similarities import all_means, cka_like, mean
 
+from realign_utils import ablation
 from realign_utils.ablation import (
     Pool,
     beside_random_pools,
@@ -83,6 +84,8 @@ def test_random_pools_have_the_sizes_of_the_pools_and_stand_beside_them() -> Non
     beside = beside_random_pools(judged, ["a", "b"]).set_index("pool")
     assert beside.loc["odd", "random_a"] == pytest.approx(drawn["a"].mean())
     assert np.isnan(beside.loc["all", "random_a"])
+    assert beside.loc["odd", "above_a"] == (drawn["a"] < beside.loc["odd", "a"]).sum()
+    assert beside["random_pools"].to_dict() == {"all": 0, "odd": 3, "mixed": 0}
     shown = pools_shown(judged, "a", "b")
     assert shown["a"].tolist() == beside["a"].tolist()
 
@@ -90,17 +93,35 @@ def test_random_pools_have_the_sizes_of_the_pools_and_stand_beside_them() -> Non
 def test_the_sentence_tells_pools_above_chance_and_doubles() -> None:
     matrix = np.full((14, 14), 0.2)
     matrix[1::2, 1::2] = 0.9
+    matrix[1:8:2, 1:8:2] = 0.95
     judged = judge_pools(table(matrix), {"a": matrix, "b": 1 - matrix}, NAMES)
     text = pools_sentence(judged, "a", "b")
-    assert "on a and b: none" in text
+    assert "Above all random pools of their size on a and b: none" in text
+    assert "by chance, 0.2 of the 1 pools would be" in text
     assert "on a only: odd" in text
+
+
+def test_a_pool_above_the_average_of_random_pools_but_not_above_all_is_not_named() -> None:
+    scores = {"named": 0.7, "random 1": 0.5, "random 2": 0.8, "random 3": 0.5}
+    rows = [(name, name.split()[0], 5, score, "x") for name, score in scores.items()]
+    judged = pd.DataFrame(rows, columns=["pool", "kind", "candidates", "a", "models"])
+    assert "on a: none" in pools_sentence(judged, "a", None)
+
+
+def test_random_pools_are_searched_as_long_as_the_others(monkeypatch) -> None:
+    efforts, plain = [], ablation.select
+    monkeypatch.setattr(
+        ablation, "select", lambda *a, **o: efforts.append(o["restarts"]) or plain(*a, **o)
+    )
+    table(cka_like(14, 3))
+    assert {*efforts} == {500}
 
 
 def test_homogeneous_and_mixed_sets_are_equal_on_the_proxy_and_judged_elsewhere() -> None:
     proxy, mechanisms = cka_like(40, 5), ["convolution"] * 20 + ["attention"] * 20
     alike = np.equal.outer(mechanisms, mechanisms)
     judges = {"proxy": proxy, "other": proxy + 0.1 * alike}
-    found = homogeneous_against_mixed(proxy, judges, mechanisms, 3)
+    found = homogeneous_against_mixed(proxy, judges, mechanisms, 3, permutations=3)
     found = found.set_index(["mechanism", "judged_on"])
     assert found.columns.tolist() == [name for name in COLUMNS if name not in found.index.names]
     for mechanism in ("convolution", "attention"):
@@ -113,6 +134,32 @@ def test_homogeneous_and_mixed_sets_are_equal_on_the_proxy_and_judged_elsewhere(
         # Of three models two are of one kind in a mixed set: one of its three pairs gains, not all.
         assert gain == pytest.approx(0.1 * (1 - 1 / 3))
     assert len(homogeneity_shown(found.reset_index(), "other")) == 2
+
+
+def world(seed: int, *, better: float, bonus: float) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Proxy and judge of models that have a quality, and a bonus on the judge for their own kind."""
+    rng, mechanisms = np.random.default_rng(seed), ["a"] * 20 + ["b"] * 20
+    quality = rng.normal(0, 0.04, 40) + better * (np.arange(40) < 20)
+    noise = rng.normal(0, 0.03, (2, 40, 40))
+    proxy, judge = 0.5 + np.add.outer(quality, quality) + noise + noise.swapaxes(1, 2)
+    return proxy, judge + bonus * np.equal.outer(mechanisms, mechanisms), mechanisms
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_models_that_are_merely_better_do_not_speak_for_homogeneity(seed: int) -> None:
+    proxy, judge, mechanisms = world(seed, better=0.05, bonus=0)
+    found = homogeneous_against_mixed(proxy, {"judge": judge}, mechanisms, 6, sets=60)
+    found = found.set_index("mechanism")
+    assert found["difference"]["a"] > 0 > found["difference"]["b"]
+    assert not found["in_favour"].any()
+    assert found["by_quality"]["a"] > found["by_quality"]["b"]
+
+
+@pytest.mark.parametrize("better", [0, 0.05])
+def test_a_bonus_for_the_own_kind_speaks_for_homogeneity(better: float) -> None:
+    proxy, judge, mechanisms = world(3, better=better, bonus=0.04)
+    found = homogeneous_against_mixed(proxy, {"judge": judge}, mechanisms, 6, sets=60)
+    assert found["in_favour"].all()
 
 
 def test_one_mechanism_or_few_models_leave_nothing_to_compare() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from similarities import all_means, cka_like, mean, random_case
 
+from realign_utils import branch_and_bound
 from realign_utils.bounds import Dual, inherit, only_set, problem_after, row_bound, upper_bound
 from realign_utils.certificate import Certificate, certify, check_certificate, covers, with_set
 from realign_utils.certificate_files import load_certificate, save_certificate
@@ -35,18 +36,26 @@ def random_dual(rng, n, limits=0):
     )
 
 
+def middle(matrix):
+    """The typical similarity: the median size of those that are not 0."""
+    sizes = np.abs(matrix[np.triu_indices(len(matrix), 1)])
+    return float(np.median(sizes[sizes > 0])) if sizes.any() else 1.0
+
+
 def prove_and_compare(seed):
     """Certify the best set or any other of a random case, against all sets."""
     (matrix, k), rng = random_case(seed), np.random.default_rng(seed)
     means = all_means(matrix, k)
-    best, scale = max(means.values()), np.abs(zero_diagonal(matrix)).max()
+    best = max(means.values())
     rows = (
         max(means, key=means.get) if rng.random() < 0.5 else list(means)[rng.integers(len(means))]
     )
     certificate = certify(matrix, rows, time_limit=30)
-    assert certificate.upper_bound >= best - 1e-14 * scale
-    assert certificate.optimal == (means[rows] >= best - 1e-9 * (scale or 1))
-    assert means[certificate.best] >= best - 1e-9 * scale
+    own = np.abs(matrix[np.ix_(max(means, key=means.get), max(means, key=means.get))]).max()
+    assert certificate.upper_bound >= best - 1e-14 * own
+    assert certificate.optimal == (means[rows] >= best - certificate.tolerance)
+    assert certificate.tolerance <= 1e-9 * max(abs(means[rows]), middle(matrix)) * (1 + 1e-9)
+    assert means[certificate.best] >= best - 1e-9 * max(abs(best), middle(matrix))
     check_certificate(matrix, certificate)
 
 
@@ -158,6 +167,20 @@ def test_the_proof_branches_and_is_the_same_twice():
     assert again.upper_bound == certificate.upper_bound
 
 
+def test_a_pair_at_minus_1e12_hides_no_better_set():
+    matrix = cka_like(14, 0)
+    matrix[2, 5] = matrix[5, 2] = -1e12
+    means = all_means(matrix, 5)
+    best = max(means, key=means.get)
+    assert select(matrix, 5).indices == best
+    middling = sorted(means, key=means.get)[len(means) // 2]
+    certificate = certify(matrix, middling)
+    assert not certificate.optimal
+    assert certificate.best == best
+    assert certificate.upper_bound == pytest.approx(means[best], abs=1e-8)
+    check_certificate(matrix, certificate)
+
+
 def test_a_wrong_selection_is_not_certified_and_a_better_one_is_shown():
     matrix, selection, _ = proved()
     outsider = next(row for row in range(24) if row not in selection.indices)
@@ -215,6 +238,24 @@ def test_the_bound_of_a_large_matrix_in_little_time_is_not_far_off():
     check_certificate(matrix, certificate)
 
 
+def test_limits_do_not_make_the_root_copy_the_matrix(monkeypatch):
+    """With a limit, what it forces is found from the limits alone."""
+    calls = []
+    plain = branch_and_bound.problem_after
+    monkeypatch.setattr(branch_and_bound, "problem_after", lambda *a: calls.append(0) or plain(*a))
+    matrix = cka_like(120, 0)
+    selection = select(matrix, 8, restarts=5, limits=include([7], 120))
+    certificate = certify(matrix, selection, time_limit=0)
+    assert len(calls) < 5
+    check_certificate(matrix, certificate)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_a_time_limit_that_is_none_is_refused(seconds):
+    with pytest.raises(UserError, match="time limit must be at least 0"):
+        certify(*proved()[:2], time_limit=seconds)
+
+
 def test_progress_is_told_in_lines():
     matrix, selection, certificate = proved()
     lines = []
@@ -254,10 +295,11 @@ TAMPERINGS = {
     "a lower bound": lambda c: replace(c, upper_bound=c.score - 1e-6),
     "a bound that is no number": lambda c: replace(c, upper_bound=float("nan")),
     "a higher score": lambda c: replace(c, score=c.score + 1e-6),
+    "another floor": lambda c: replace(c, floor=9.0),
+    "a floor that is no number": lambda c: replace(c, floor=float("nan")),
     "a generous tolerance": lambda c: replace(c, tolerance=1.0),
     "another set": lambda c: replace(c, indices=(0, *c.indices[1:])),
     "a smaller set": lambda c: replace(c, indices=c.indices[1:]),
-    "fewer candidates": lambda c: replace(c, candidates=c.candidates[:-1]),
     "a leaf left out": lambda c: replace(c, leaves=c.leaves[1:]),
     "no leaves": lambda c: replace(c, leaves=()),
     "a leaf twice": lambda c: replace(c, leaves=c.leaves + c.leaves[:1]),
@@ -272,7 +314,6 @@ TAMPERINGS = {
     "infinite M": lambda c: replace(
         c, duals=tuple(replace(d, nonnegative=d.nonnegative + np.inf) for d in c.duals)
     ),
-    "a limit of its own": lambda c: replace(c, limits=tuple(exclude([0], 24))),
 }
 
 
@@ -282,6 +323,27 @@ def test_a_tampered_certificate_is_refused(tampering):
     matrix, _, certificate = proved()
     with pytest.raises(UserError):
         check_certificate(matrix, TAMPERINGS[tampering](certificate))
+
+
+def test_a_limit_that_is_loosened_afterwards_is_refused_by_the_proof():
+    matrix, selection, _ = proved()
+    few = count_limit(selection.indices, 24, name="few", at_most=3)
+    certificate = certify(matrix, select(matrix, 8, limits=[few]))
+    check_certificate(matrix, certificate)
+    loosened = replace(certificate, limits=(replace(few, at_most=8.0),))
+    with pytest.raises(UserError, match=r"leaf .* does not prove"):
+        check_certificate(matrix, loosened)
+
+
+def test_candidates_that_are_exchanged_afterwards_are_refused_by_the_proof():
+    matrix, selection, _ = proved()
+    out = selection.indices[-1]
+    others = [row for row in range(24) if row != out]
+    certificate = certify(matrix, select(matrix, 8, candidates=others))
+    spare = next(row for row in others if row not in certificate.indices)
+    forged = tuple(sorted({*others, out} - {spare}))
+    with pytest.raises(UserError, match=r"leaf .* does not prove"):
+        check_certificate(matrix, replace(certificate, candidates=forged))
 
 
 def test_a_certificate_proves_nothing_of_another_matrix():

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from realign_utils import cli, search, select_command
+from realign_utils.certificate import certify
+from realign_utils.certificate_files import save_certificate
+from realign_utils.limits import count_limit
 from realign_utils.matrices import write_matrix
 
 ROOT = Path(__file__).parent.parent
@@ -72,6 +75,35 @@ def test_a_matrix_that_is_none_is_one_line_and_writes_nothing(tmp_path, capsys, 
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["-o", "m"], ["-o", "./m"], ["--save-certificate", "m.csv"], ["--pool", "p.csv", "-o", "p"],
+     ["-o", "x", "--save-certificate", "x.json"]],
+)  # fmt: skip
+def test_nothing_that_is_read_or_written_is_overwritten(
+    tmp_path, capsys, monkeypatch, options
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_matrix("m.csv", list("abcdef"), similarity())
+    Path("p.csv").write_text("a\nb\nc\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert run("select", "m.csv", "-k", 3, *options) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_gap_relative_to_a_score_of_0_is_null_in_json(tmp_path) -> None:
+    cycle = [[float({(i - j) % 5} <= {0, 1, 4}) for i in range(5)] for j in range(5)]
+    path = write_matrix(tmp_path / "m.csv", list("abcde"), 3 * np.array(cycle) - 2)
+    assert (
+        run("select", path, "-k", 3, "--certify", "--time-limit", 1e-9, "-o", tmp_path / "x") == 0
+    )
+    text = (tmp_path / "x.json").read_text()
+    result = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert result["mean_similarity"] == 0
+    assert result["gap"] is None
+
+
 def test_a_label_that_repeats_in_both_directions_is_told(tmp_path, capsys) -> None:
     path = write_matrix(tmp_path / "m.csv", list("abcdef"), similarity())
     changed(path, 0, 2, "a")
@@ -128,6 +160,7 @@ def test_items_are_fixed_in_and_out_and_a_pool_is_kept(tmp_path, capsys) -> None
         (["--include", "g"], "--include: unknown item 'g'"),
         (["--include", "a", "--exclude", "a"], "'a fixed in' and 'a fixed out'"),
         (["--exclude", "a", "--exclude", "a"], "--exclude: 'a' is given twice"),
+        (["--time-limit", "nan", "--certify"], "the time limit must be at least 0 seconds"),
         (["--pool", "nowhere.txt"], "--pool: cannot read nowhere.txt"),
     ],
 )
@@ -154,11 +187,46 @@ def test_a_saved_certificate_is_checked_and_refused_on_another_matrix(tmp_path, 
     assert "not a certificate, or damaged" in capsys.readouterr().err
 
 
+def forged(tmp_path: Path, **changes: object) -> Path:
+    """A certificate of the best 3 of 8 with parts of its record changed."""
+    matrix, path = similarity(8), tmp_path / "forged.safetensors"
+    certificate = certify(matrix, search.select(matrix, 3))
+    return save_certificate(path, replace(certificate, **changes))
+
+
+def test_what_a_limit_does_is_told_whatever_its_name_says(tmp_path, capsys) -> None:
+    matrix = write_matrix(tmp_path / "m.csv", list("abcdefgh"), similarity(8))
+    best = search.select(similarity(8), 3).indices
+    limit = count_limit(best[:1], 8, name="nothing at all", at_most=0)
+    others = [row for row in range(8) if row != best[1]]
+    worse = search.select(similarity(8), 3, candidates=others, limits=[limit])
+    proof = save_certificate(tmp_path / "p.safetensors", certify(similarity(8), worse))
+    assert run("check-certificate", proof, matrix) == 0
+    out = capsys.readouterr().out
+    first, second = ("abcdefgh"[row] for row in best[:2])
+    assert f"limit 'nothing at all': at most 0, counting {first}\n" in out
+    left_out = next(line for line in out.splitlines() if line.startswith("left out"))
+    assert second in left_out.split(": ")[1].split(", ")
+    assert "optimal within these limits and candidates: True" in out
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"candidates": (0, 1, 2, 10**30)}, {"score": 10**400}, {"indices": (0, 1, 10**30)}],
+)
+def test_numbers_beyond_all_bounds_in_a_certificate_are_one_line(tmp_path, capsys, changes) -> None:
+    matrix = write_matrix(tmp_path / "m.csv", list("abcdefgh"), similarity(8))
+    assert run("check-certificate", forged(tmp_path, **changes), matrix) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_better_set_that_the_proof_meets_is_the_one_that_is_written(tmp_path, monkeypatch):
     path = write_matrix(tmp_path / "m.csv", list("abcdefgh"), similarity(8))
     best = search.select(similarity(8), 3)
     poor = next(s for s in combinations(range(8), 3) if s != best.indices)
-    monkeypatch.setattr(select_command, "select", lambda *_, **__: replace(best, indices=poor))
+    monkeypatch.setattr(
+        select_command, "search_within", lambda *_, **__: replace(best, indices=poor)
+    )
     assert run("select", path, "-k", 3, "--certify", "-o", tmp_path / "out") == 0
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["models"] == ["abcdefgh"[row] for row in best.indices]

@@ -103,10 +103,11 @@ def pool_rows(number: int) -> pd.DataFrame:
 
 def versus_rows(mechanisms: int) -> pd.DataFrame:
     rows = [
-        (f"mechanism {i}", 20 - i, judge, 0.7, 150, 0.7, 0.65, 0.75, 9, 0.6, 0.5, 0.7, 0.1)
+        (f"mechanism {i}", 20 - i, judge, 0.7, 150, 0.7, 0.65, 0.75, 9, 0.6, 0.5, 0.7, 0.1,
+         0.05, 0.0, 0.08, True)
         for i in range(mechanisms)
         for judge in ("q", "held out")
-    ]
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

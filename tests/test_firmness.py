@@ -90,6 +90,8 @@ def _mean(matrices, rows):
 def test_only_searched_means_have_alternatives(chosen, resamples) -> None:
     table = alternatives_table(chosen, SUBMISSIONS, resamples, MODELS)
     assert table["submission"].tolist() == ["mean"]
+    shown = alternatives_shown(table)["equally good"][0]
+    assert shown == f"at least {table['equally_good'][0]}"
     fixed = {"list": chosen["list"]}
     assert alternatives_shown(alternatives_table(fixed, SUBMISSIONS, resamples, MODELS)).empty
 
@@ -99,7 +101,11 @@ def test_every_objective_has_its_choice_and_its_bound(resamples) -> None:
     table = choices_table(matrices, resamples, MODELS, 4, reference_proxy="a", restarts=50)
     named = table.set_index("chosen_on")
     assert list(named.index) == ["a", "b", "mean of proxies", "worst proxy", "lower limit of a"]
-    assert (table["upper_bound"] >= table["score"]).all()
+    gap = named["upper_bound"] - named["score"]
+    assert (gap >= 0).all()
+    assert gap.drop("worst proxy").max() < 1e-8
+    assert named["proved_optimal"].drop("worst proxy").all()
+    assert named["upper_bound"]["worst proxy"] <= named["upper_bound"]["mean of proxies"] + 1e-6
     assert named["score"]["a"] == pytest.approx(select(matrices["a"], 4).score)
     assert named["score"]["lower limit of a"] < named["score"]["a"]
 

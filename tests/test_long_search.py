@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from similarities import all_means, cka_like, mean, random_case
 
-from realign_utils.long_search import search_longer
+from realign_utils import long_search, objectives, select_command
+from realign_utils.errors import UserError
+from realign_utils.limits import count_limit, exclude
+from realign_utils.long_search import search_longer, search_within
 from realign_utils.search import select
 
 
@@ -35,8 +38,40 @@ def test_the_result_is_never_worse_than_the_start_even_without_time():
     assert len({*rows}) == 10
 
 
-def test_candidates_and_the_time_limit_are_kept():
+@pytest.mark.parametrize("start", [[0, 1, 2], [0, 0, 1, 2], [0, 1, 2, 9], [0, 1, 2, 30]])
+def test_a_start_that_is_no_set_of_the_candidates_is_refused(start):
+    with pytest.raises(UserError, match="4 different rows of the candidates"):
+        search_longer(cka_like(20, 0), 4, start=start, candidates=range(9))
+
+
+def test_only_candidates_are_chosen_and_the_search_ends_with_its_time():
+    """An even row is the better one of each pair, so that all good sets leave the candidates."""
     matrix, started = cka_like(400, 2), time.monotonic()
-    rows, _ = search_longer(matrix, 20, time_limit=0.5, candidates=range(0, 400, 2))
-    assert {row % 2 for row in rows} == {0}
+    matrix[::2] += 1
+    matrix[:, ::2] += 1
+    assert {row % 2 for row in search_longer(matrix, 20, time_limit=0.5)[0]} == {0}
+    rows, _ = search_longer(matrix, 20, time_limit=0.5, candidates=range(1, 400, 2))
+    assert {row % 2 for row in rows} == {1}
     assert time.monotonic() - started < 30
+
+
+def test_a_large_matrix_is_searched_longer_without_what_limits_forbid(monkeypatch):
+    matrix = np.random.default_rng(1).random((200, 200))
+    matrix += matrix.T
+    monkeypatch.setattr(long_search, "LARGE", 200 * 30)
+    monkeypatch.setattr(long_search, "_TELL", 0.1)
+    lines, banned = [], exclude([0, 1], 200)
+    three_stages = select(matrix, 30, restarts=0, limits=banned)
+    found = search_within(matrix, 30, limits=banned, time_limit=2, show=lines.append)
+    assert found.score > three_stages.score
+    assert found.score == pytest.approx(mean(matrix, found.indices))
+    assert not {0, 1} & {*found.indices}
+    assert lines[0].endswith("s of the search left")
+    assert search_within(matrix, 29).restarts == 500
+    within = count_limit(range(100), 200, name="few", at_most=9)
+    assert search_within(matrix, 30, limits=[within]).restarts == 10
+
+
+@pytest.mark.parametrize("path", [objectives, select_command])
+def test_profiles_and_the_command_search_by_size(path):
+    assert path.search_within is search_within

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from similarities import cka_like, mean, random_case
 
+from realign_utils import robust, robust_bounds
 from realign_utils.certificate import check_certificate
 from realign_utils.errors import UserError
 from realign_utils.limits import count_limit, exclude, include
@@ -88,6 +89,26 @@ def test_limits_are_kept_and_no_allowed_set_is_better():
         )
         assert found.score == pytest.approx(best)
         assert certify_worst(stack, found).upper_bound >= best - 1e-12
+
+
+def test_cuts_end_with_the_time_and_the_bound_still_holds(monkeypatch):
+    stack, searches = [cka_like(40, seed) for seed in (1, 2, 3)], []
+    found = select_robust(stack, 8)
+    plain = robust_bounds.select
+    monkeypatch.setattr(
+        robust_bounds, "select", lambda *a, **o: searches.append(0) or plain(*a, **o)
+    )
+    proof = certify_worst(stack, found, time_limit=0)
+    assert len(searches) == 1
+    assert proof.upper_bound >= found.score
+    check_certificate(proof.combined, proof.certificate)
+
+
+def test_only_starts_that_keep_the_limits_count_as_restarts(monkeypatch):
+    monkeypatch.setattr(robust, "random_sets", lambda *_: np.array([[0, 1, 2], [1, 2, 3]]))
+    found = select_robust([cka_like(10, 1)], 3, restarts=50, limits=exclude([9], 10))
+    assert found.restarts == 2
+    assert found.hits <= 2
 
 
 def test_the_bound_on_the_worst_mean_is_close_for_two_proxies():

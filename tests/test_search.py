@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from similarities import all_means, cka_like, mean, random_case
 
+from realign_utils import limits as limits_module
+from realign_utils import search, swaps
+from realign_utils.certificate import certify, check_certificate
 from realign_utils.errors import UserError
-from realign_utils.limits import Limit, count_limit, exclude, include
+from realign_utils.limits import Limit, count_limit, exclude, forbidden, include
 from realign_utils.matrices import read_matrix
 from realign_utils.search import greedy, select
 from realign_utils.swaps import improve_by_swaps
@@ -95,6 +99,18 @@ def test_the_swap_stage_is_best_improvement_to_convergence():
     swapped = improve_by_swaps(matrix, sets)
     assert [tuple(rows) for rows in swapped] == [plain_swaps(matrix, tuple(rows)) for rows in sets]
     assert len({*map(tuple, swapped)}) > 1
+
+
+def test_2000_restarts_are_moved_together(monkeypatch):
+    blocks, plain = [], swaps._swap_block
+    monkeypatch.setattr(
+        swaps,
+        "_swap_block",
+        lambda m, sets, loads: blocks.append(len(sets)) or plain(m, sets, loads),
+    )
+    select(cka_like(138, 0), 20, restarts=2000)
+    assert sum(blocks) >= 2000
+    assert len(blocks) <= 2000 / 50
 
 
 def test_one_seed_gives_the_same_result():
@@ -200,6 +216,62 @@ def test_an_impossible_request_names_only_the_limits_that_conflict():
         "no 4 of the 8 candidates can keep "
         "'at least 2 CNNs' and 'row 0 fixed out' and 'row 1 fixed out'"
     )
+
+
+def test_a_limit_that_is_broken_by_a_millionth_is_broken():
+    heavy = Limit("capacity", (1.0000005,) * 6, at_most=2)
+    with pytest.raises(UserError, match="no 2 of the 6 candidates can keep 'capacity'"):
+        select(np.eye(6), 2, limits=[heavy])
+    light = Limit("capacity", (*(1.0000005,) * 8, 1.0, 1.0), at_most=2)
+    assert select(np.eye(10), 2, limits=[light]).indices == (8, 9)
+
+
+def test_that_time_did_not_suffice_is_not_called_a_contradiction(monkeypatch):
+    stopped = SimpleNamespace(x=None, status=1)
+    monkeypatch.setattr(limits_module, "milp", lambda *_, **__: stopped)
+    with pytest.raises(UserError, match="were found within 20 s"):
+        select(np.eye(6), 2, limits=exclude([0], 6))
+
+
+def test_models_fixed_out_are_dropped_and_those_fixed_in_are_one_limit(monkeypatch):
+    matrix, seen = cka_like(60, 1), []
+    limits = [*exclude(range(40), 60), *include([41, 43, 45], 60)]
+    plain = search.without_outliers
+    monkeypatch.setattr(
+        search,
+        "without_outliers",
+        lambda m, s, loads: seen.append((m, loads)) or plain(m, s, loads),
+    )
+    selection = select(matrix, 5, limits=limits)
+    assert seen[0][0].shape == (20, 20)
+    assert seen[0][1].weights.shape == (1, 20)
+    assert selection.candidates == tuple(range(60))
+    assert {41, 43, 45} <= {*selection.indices} <= {*range(40, 60)}
+    certificate = certify(matrix, selection)
+    assert certificate.candidates == tuple(range(40, 60))
+    check_certificate(matrix, certificate)
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0, 2.0])
+def test_what_no_set_can_hold_is_forbidden(weight):
+    limit = Limit("capacity", (weight, 1.0, 3.0), at_most=1.0)
+    assert forbidden([limit], 3).tolist() == [weight > 1, False, True]
+    assert not forbidden([Limit("either way", (-1.0, 1.0, 3.0), at_most=1.0)], 3).any()
+
+
+def test_a_greedy_set_that_swaps_do_not_lead_within_limits_has_no_score():
+    rng = np.random.default_rng(79)
+    matrix = rng.random((8, 8))
+    matrix += matrix.T
+    ends = [{"at_most": 12}, {"at_least": 18}, {"at_most": 12}]
+    limits = [
+        Limit("abc"[i], tuple((rng.random(8) * 10).round(1).tolist()), **end)
+        for i, end in enumerate(ends)
+    ]
+    selection = select(matrix, 3, limits=limits, restarts=20)
+    assert keeps(limits, selection.indices)
+    assert np.isnan(selection.swapped_score)
+    assert np.isfinite([selection.score, *selection.trajectory]).all()
 
 
 def test_a_limit_of_the_wrong_length_is_refused():

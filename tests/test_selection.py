@@ -128,8 +128,14 @@ def test_a_better_set_that_the_proof_meets_is_taken(matrices, registry, monkeypa
     best = fill(SEARCHED, matrices, registry)
     pool = members(KNOWN, POOLS["hybrid"], list(registry.index))
     poor = replace(best.found.selection, indices=tuple(pool[:5]), score=0.0)
-    monkeypatch.setattr(objectives, "select", lambda *_, **__: poor)
-    assert fill(SEARCHED, matrices, registry).models == best.models
+    monkeypatch.setattr(objectives, "search_within", lambda *_, **__: poor)
+    chosen = fill(SEARCHED, matrices, registry)
+    assert chosen.models == best.models
+    assert chosen.found.selection.indices == chosen.found.certificate.indices
+    row = summary_row("S", SEARCHED, chosen, matrices, list(registry.index), KNOWN)
+    assert row["agreeing_restarts"] == 0
+    path = trajectory_table({"S": chosen})["mean_similarity"]
+    assert path.iloc[-1] == chosen.found.score
 
 
 @pytest.mark.parametrize("objective", ["mean", "worst"])

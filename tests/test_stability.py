@@ -20,17 +20,40 @@ def test_membership_is_the_share_of_best_sets_with_each_model():
     assert membership(matrices, 4) == pytest.approx(expected)
 
 
-def test_equally_good_sets_reach_the_threshold_and_none_is_counted_twice():
-    matrix = cka_like(12, 3)
+def reachable(good, starts):
+    """All good sets to which swaps within the good ones lead, by looking at every pair."""
+    met, new = {*starts}, [*starts]
+    while new:
+        rows = new.pop()
+        for other in good:
+            if other not in met and len({*other} & {*rows}) == len(rows) - 1:
+                met.add(other)
+                new.append(other)
+    return met
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equally_good_are_all_sets_that_swaps_lead_to_each_counted_once(seed):
+    matrix = cka_like(12, seed)
     selection = select(matrix, 4)
-    threshold = selection.score - 0.03
+    threshold = selection.score - 0.05
     good = [rows for rows, value in all_means(matrix, 4).items() if value >= threshold]
     found = equally_good(matrix, selection, threshold)
-    assert 1 < found.count <= len(good)
+    met = reachable(good, [selection.indices, found.farthest])
+    assert found.count >= len(met) > 1
+    assert found.count <= len(good)
     assert found.complete
     assert found.farthest in good
-    assert found.shared == len({*found.farthest} & {*selection.indices})
+    assert found.shared == min(len({*rows} & {*selection.indices}) for rows in met)
     assert found.farthest_score == pytest.approx(mean(matrix, found.farthest))
+
+
+def test_from_a_set_unlike_the_best_swaps_lead_on():
+    """Two blocks of five: any four of the second are as good, and only swaps there find them all."""
+    matrix = np.full((10, 10), 0.1)
+    matrix[:5, :5] = matrix[5:, 5:] = 0.9
+    found = equally_good(matrix, select(matrix, 4), 0.89)
+    assert (found.count, found.shared) == (10, 0)
 
 
 def test_a_set_that_shares_nothing_is_found_though_no_swaps_lead_to_it():
@@ -87,10 +110,28 @@ def test_regret_is_what_the_judge_s_own_choice_would_gain():
     judges = {"low": proxies["low"], "held out": cka_like(14, 7)}
     means = {name: all_means(matrix, 4) for name, matrix in {**proxies, **judges}.items()}
     chosen = {name: max(means[name], key=means[name].get) for name in proxies}
-    table = regret_table(chosen, judges).set_index(["chosen_on", "judged_on"])
+    certain = {name: np.array([matrix] * 2) for name, matrix in judges.items()}
+    table = regret_table(chosen, judges, certain).set_index(["chosen_on", "judged_on"])
     for (proxy, judge), row in table.iterrows():
         score = means[judge][chosen[proxy]]
         assert row["score"] == pytest.approx(score)
-        assert row["regret"] == pytest.approx(max(means[judge].values()) - score)
+        assert row["optimistic"] == pytest.approx(max(means[judge].values()) - score)
+        assert row["regret"] == pytest.approx(row["optimistic"])
     assert table.loc[("low", "low"), "regret"] == pytest.approx(0, abs=1e-12)
     assert table.loc[("low", "low"), "shared"] == 4
+
+
+def test_among_equal_models_no_choice_is_regretted():
+    """Each image adds noise to a similarity of 0.5: the judge's best set is best by chance."""
+    regrets = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        images = 0.5 + 0.5 * rng.standard_normal((100, 30, 30))
+        images = (images + images.swapaxes(1, 2)) / 2
+        halves = np.array([images[rng.permutation(100)[:50]].mean(axis=0) for _ in range(20)])
+        choices = {str(first): range(first, first + 5) for first in range(0, 30, 5)}
+        table = regret_table(choices, {"judge": images.mean(axis=0)}, {"judge": halves})
+        regrets.append(table[["optimistic", "regret"]].mean())
+    optimistic, regret = np.mean(regrets, axis=0)
+    assert optimistic > 0.02
+    assert abs(regret) < 0.2 * optimistic
