@@ -22,8 +22,10 @@ from realign_utils.uncertainty import (
     LARGE,
     Interval,
     Resamples,
+    close_to_all,
     draw_subsets,
     mean_of_pairs,
+    moved_to,
     stack_if_it_fits,
     subset_sums,
     usual_size,
@@ -140,8 +142,9 @@ def compare(
     """Compare all pairs of models by both estimators, with intervals, chance and learning curve.
 
     Where the Gram stack fits the memory (8 m n² bytes), subsets are taken from it; a resample is
-    half of the images. Where it does not, each subset is computed from its features; a resample has
-    `LARGE` images, and beyond that size the learning curve draws so many fewer subsets that no size
+    nine tenths of the images. Where it does not, each subset is computed from its features; a
+    resample has half of the images, at most `LARGE`, and the biased estimator's spread is the
+    debiased one's (`realign_utils.uncertainty` says why); beyond that size the learning curve draws so many fewer subsets that no size
     costs more than those of `LARGE`: the whole then costs a few evaluations of all images.
 
     Parameters
@@ -174,7 +177,11 @@ def compare(
     total = stack.sums() if stack else gram_sums(features, identifiers=identifiers, **keywords)
     n = total.diagonal.shape[1]
     usual = usual_size(n, fits=stack is not None)
-    halves = _on_subsets(source, draw_subsets(n, usual, resamples, seed), **keywords)
+    drawn = _on_subsets(source, draw_subsets(n, usual, resamples, seed), **keywords)
+    estimates = {kind: cka_matrix(total, estimator=kind).cpu() for kind in ESTIMATORS}
+    spread = {kind: matrices for kind, (matrices, _) in drawn.items()}
+    if not close_to_all(usual, n):
+        spread["biased"] = moved_to(estimates["biased"], spread["debiased"])
     # Each size has random numbers of its own, so that a size more or less changes no other.
     curve = {
         size: _on_subsets(
@@ -187,9 +194,7 @@ def compare(
         estimator: Comparison(
             names=tuple(names),
             estimator=estimator,
-            resamples=Resamples(
-                cka_matrix(total, estimator=estimator).cpu(), halves[estimator][0], usual, n, level
-            ),
+            resamples=Resamples(estimates[estimator], spread[estimator], usual, n, level),
             chance=chance(total, estimator=estimator),
             curve={size: found[estimator][0] for size, found in curve.items()},
             curve_chance={size: found[estimator][1] for size, found in curve.items()},
