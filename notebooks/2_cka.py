@@ -32,6 +32,7 @@ from realign_utils.comparison_files import write_comparison
 from realign_utils.features import images_of, read_features
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
+from realign_utils.settings import device_of_arithmetic
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
@@ -94,7 +95,7 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # another order, stops this notebook by name.
 
 # %%
-where = "cpu" if device == "mps" else device.split(",")[0]  # Apple's GPUs have no float64
+where = device_of_arithmetic(device)
 compared = {}
 for place, name in enumerate(track(sets, "CKA of all pairs")):
     rows = index[index["images"] == name]

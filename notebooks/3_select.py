@@ -34,6 +34,7 @@ from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.registry import read_registry
 from realign_utils.selection import choose_models, save_proof, summary_row, trajectory_table
+from realign_utils.settings import device_of_arithmetic
 from realign_utils.store import write_text
 from realign_utils.submission import save_submission
 from realign_utils.uncertainty import resample
@@ -162,7 +163,7 @@ index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])[
 halves = {}
 for number, name in enumerate(track(proxies, "resampling")):
     features = [read_features(store, index[name, model]) for model in models]
-    where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
+    where = device_of_arithmetic(device)
     drawn = {"draws": resamples, "seed": seed + number, "estimator": estimator}
     halves[name] = resample(features, names=models, device=where, **drawn)
 

@@ -50,6 +50,7 @@ from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.registry import read_registry
 from realign_utils.selection import members as members_of
+from realign_utils.settings import device_of_arithmetic
 from realign_utils.stability import regret_table
 from realign_utils.store import write_text
 from realign_utils.uncertainty import LARGE
@@ -264,7 +265,7 @@ shown.pivot(index="n", columns="submission", values="mean").round(4)
 
 # %%
 index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
-where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
+where = device_of_arithmetic(device)
 found = []
 for s in track(sets, "other measures"):
     read_set = {
