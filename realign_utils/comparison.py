@@ -144,8 +144,9 @@ def compare(
     Where the Gram stack fits the memory (8 m n² bytes), subsets are taken from it; a resample is
     nine tenths of the images. Where it does not, each subset is computed from its features; a
     resample has half of the images, at most `LARGE`, and the biased estimator's spread is the
-    debiased one's (`realign_utils.uncertainty` says why); beyond that size the learning curve draws so many fewer subsets that no size
-    costs more than those of `LARGE`: the whole then costs a few evaluations of all images.
+    debiased one's (`realign_utils.uncertainty` says why). Beyond `LARGE` the learning curve draws
+    so many fewer subsets that no size costs more than those of `LARGE`: the whole then costs a few
+    evaluations of all images.
 
     Parameters
     ----------
