@@ -22,7 +22,14 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from realign_utils.findings import findings
-from realign_utils.intervals import VERDICTS, against_images, by_measure, leads, steady_from
+from realign_utils.intervals import (
+    VERDICTS,
+    against_images,
+    by_measure,
+    lead_sentence,
+    leads,
+    steady_from,
+)
 from realign_utils.matrices import read_matrix
 from realign_utils.profiles import enter_project
 from realign_utils.published import quantities, settle
@@ -600,14 +607,8 @@ table(
 # A lead is worth what its interval says, not what its digits say: of twenty leads between sets that do not differ at all, one would be called sure.
 
 # %%
-judged_on = "evaluation" if "evaluation" in set(lead["images"]) else reference_proxy
-first = lead[lead["images"] == judged_on].iloc[0]
-of_first, of_next = (main.loc[(judged_on, first[c])] for c in ("submission", "ahead of"))
-own = "overlap" if of_first["low"] < of_next["high"] else "do not overlap"
-text = f"""On *{judged_on}*, {first["submission"]} is ahead of {first["ahead of"]} by {first["lead"]:.4f} ({first["low"]:.4f} to
-{first["high"]:.4f}), which is {first["verdict"]}; the intervals of the two scores {own}. Of the {len(lead)} leads of
-[@tbl:leads], {(lead["verdict"] == "sure").sum()} are sure."""
-display(Markdown(text.replace("\n", " ")))
+judged_on = "evaluation" if "evaluation" in set(results.intervals["images"]) else reference_proxy
+display(Markdown(lead_sentence(lead, main.reset_index(), judged_on)))
 
 # %% [markdown]
 # ### Few images and many

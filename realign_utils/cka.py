@@ -14,8 +14,8 @@ a subset of the images needs only its own pairs (`realign_utils.uncertainty`).
 
 Numbers: features are centred and scaled in their own precision, multiplied in float32, summed in
 float64. What the centring leaves of the mean, float32's rounding of it, is taken out of the sums
-exactly. The result is that of a float64 computation to 1e-6, whatever the features' mean and scale, also where
-one image is far from all others.
+exactly. The result is that of a float64 computation to 1e-6, whatever the features' mean and scale,
+also where one image is far from all others.
 """
 
 from __future__ import annotations

@@ -279,6 +279,31 @@ def leads(intervals: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def lead_sentence(table: pd.DataFrame, intervals: pd.DataFrame, images: str) -> str:
+    """Who is first on a set of images, and how surely, in a sentence or two.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `leads` gives it; empty where there is one submission only.
+    intervals : pandas.DataFrame
+        As of `mean_intervals`, of one estimator.
+    images : str
+    """
+    here = table[table["images"] == images]
+    if here.empty:
+        return f"On *{images}* there is one submission only, and so no lead."
+    first, ends = here.iloc[0], intervals[intervals["images"] == images].set_index("submission")
+    of_first, of_next = ends.loc[first["submission"]], ends.loc[first["ahead of"]]
+    own = "overlap" if of_first["low"] < of_next["high"] else "do not overlap"
+    return (
+        f"On *{images}*, {first['submission']} is ahead of {first['ahead of']} by "
+        f"{first['lead']:.4f} ({first['low']:.4f} to {first['high']:.4f}), which is "
+        f"{first['verdict']}; the intervals of the two scores {own}. Of the {len(table)} leads of "
+        f"[@tbl:leads], {(table['verdict'] == 'sure').sum()} are sure."
+    )
+
+
 def against_images(curves: pd.DataFrame, images: str, numbers: Sequence[int]) -> pd.DataFrame:
     """CKA, its chance level and the debiased value side by side, for few images and for many.
 

@@ -14,6 +14,7 @@ from realign_utils.intervals import (
     apart,
     by_measure,
     call,
+    lead_sentence,
     leads,
     learning_curves,
     mean_intervals,
@@ -153,6 +154,17 @@ def test_an_unsure_lead_says_so(comparisons):
     unsure = table[table["low"] < 0]
     assert len(unsure)
     assert (unsure["verdict"] == CLOSE).all()
+
+
+def test_one_submission_has_no_lead_and_the_first_of_several_is_named(comparisons):
+    texts = []
+    for sets in ({"S1": ["a", "b"]}, SETS):
+        means, gaps = mean_intervals(comparisons, sets), paired_differences(comparisons, sets)
+        means, gaps = (table[table["estimator"] == "biased"] for table in (means, gaps))
+        texts.append(lead_sentence(leads(means, gaps), means, "one"))
+    assert texts[0] == "On *one* there is one submission only, and so no lead."
+    assert texts[1].startswith("On *one*, S1 is ahead of S3 by ")
+    assert "Of the 4 leads" in texts[1]
 
 
 def test_few_and_many_images_stand_side_by_side(comparisons):
