@@ -22,13 +22,13 @@ from realign_utils.uncertainty import (
     LARGE,
     Interval,
     Resamples,
-    close_to_all,
+    draw_plan,
     draw_subsets,
     mean_of_pairs,
     moved_to,
     stack_if_it_fits,
     subset_sums,
-    usual_size,
+    warn_of_undefined,
 )
 
 FEWER = 4
@@ -132,6 +132,7 @@ def compare(
     *,
     names: Sequence[str],
     identifiers: Sequence[Any] | None = None,
+    groups: Sequence[Any] | None = None,
     resamples: int = 200,
     sizes: Sequence[int] = (50, 100, 200),
     seed: int = 0,
@@ -152,6 +153,9 @@ def compare(
     ----------
     features : sequence of m array_like, each (n, d_i)
         As in `realign_utils.cka.cka_matrix`, as are names, identifiers, device and memory.
+    groups : sequence, length n, optional
+        The group of each image, of which resamples take all or nothing
+        (`realign_utils.uncertainty.resample`).
     resamples : int, optional
         Subsets from which the standard errors come.
     sizes : sequence of int, optional
@@ -177,11 +181,12 @@ def compare(
     source = features if stack is None else stack
     total = stack.sums() if stack else gram_sums(features, identifiers=identifiers, **keywords)
     n = total.diagonal.shape[1]
-    usual = usual_size(n, fits=stack is not None)
-    drawn = _on_subsets(source, draw_subsets(n, usual, resamples, seed), **keywords)
+    plan = draw_plan(n, groups, None, resamples, seed, fits=stack is not None)
+    drawn = _on_subsets(source, plan.subsets, **keywords)
     estimates = {kind: cka_matrix(total, estimator=kind).cpu() for kind in ESTIMATORS}
     spread = {kind: matrices for kind, (matrices, _) in drawn.items()}
-    if not close_to_all(usual, n):
+    warn_of_undefined(names, spread["debiased"])
+    if not plan.close:
         spread["biased"] = moved_to(estimates["biased"], spread["debiased"])
     # Each size has random numbers of its own, so that a size more or less changes no other.
     curve = {
@@ -195,7 +200,9 @@ def compare(
         estimator: Comparison(
             names=tuple(names),
             estimator=estimator,
-            resamples=Resamples(estimates[estimator], spread[estimator], usual, n, level),
+            resamples=Resamples(
+                estimates[estimator], spread[estimator], plan.size, n, level, plan.groups
+            ),
             chance=chance(total, estimator=estimator),
             curve={size: found[estimator][0] for size, found in curve.items()},
             curve_chance={size: found[estimator][1] for size, found in curve.items()},
@@ -210,12 +217,12 @@ def _draws(size: int, resamples: int) -> int:
 
 
 def _on_subsets(
-    source: Sequence[Any] | GramStack, subsets: torch.Tensor, **keywords: Any
+    source: Sequence[Any] | GramStack, subsets: Sequence[torch.Tensor], **keywords: Any
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """By estimator: CKA on each subset, (draws, m, m), and the mean of their chance levels, (m, m)."""
     values: dict[str, list[torch.Tensor]] = {estimator: [] for estimator in ESTIMATORS}
     levels = dict.fromkeys(ESTIMATORS, torch.zeros((), dtype=torch.float64))
-    label = f"resamples of {subsets.shape[1]} images"
+    label = f"resamples of {len(subsets[0])} images"
     for sums in track(subset_sums(source, subsets, **keywords), label, len(subsets)):
         for estimator in ESTIMATORS:
             values[estimator].append(cka_of_sums(sums, estimator).cpu())

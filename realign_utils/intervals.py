@@ -86,6 +86,7 @@ def paired_differences(
             for first, second in combinations(sets, 2):
                 gap = comparison.difference(sets[first], sets[second])
                 higher = {1: first, -1: second, 0: CLOSE}[call(gap.low, gap.high)]
+                higher = UNTESTABLE if np.isnan(gap.low) else higher
                 values = (gap.estimate, gap.standard_error, gap.low, gap.high, higher)
                 rows.append((images, estimator, first, second, *values))
     columns = ["images", "estimator", "first", "second", "difference", "standard_error", "low"]
@@ -273,7 +274,7 @@ def leads(intervals: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
         order = part.sort_values("mean", ascending=False, kind="stable")["submission"]
         for first, second in pairwise(order):
             lead, low, high = both.loc[(images, first, second), ["difference", "low", "high"]]
-            sure = "sure" if call(low, high) > 0 else CLOSE
+            sure = UNTESTABLE if np.isnan(low) else "sure" if call(low, high) > 0 else CLOSE
             rows.append((images, first, second, lead, low, high, sure))
     columns = ["images", "submission", "ahead of", "lead", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns)

@@ -28,6 +28,7 @@ that is, to O(1/n), the population's CKA; for the biased one it is higher (`real
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -45,6 +46,7 @@ SHARE = 0.9
 """Share of the images in a resample, by default."""
 LARGE = 1000
 """Images in a resample, by default, where the Gram stack does not fit the memory."""
+_LOST = 0.05  # subsets on which CKA may be undefined and is left out; beyond, so is the error
 _CLOSE = 0.8  # share of the images from which on biased CKA varies on a subset as on all
 _TOGETHER = 64  # subsets of which the row sums are one product: a pass over the whole stack
 
@@ -74,6 +76,9 @@ class Resamples:
         Images in a subset, and in all.
     level : float
         Of the intervals, e.g. 0.95.
+    groups : (int, int), optional
+        Groups in a subset, and of all images, where whole groups were drawn: what equation (1)
+        then counts. `size` is the mean number of images.
     """
 
     estimate: torch.Tensor
@@ -81,16 +86,19 @@ class Resamples:
     size: int
     n: int
     level: float = 0.95
+    groups: tuple[int, int] | None = None
 
     @property
     def widening(self) -> float:
         """√(s / (n − s)) of equation (1): standard error over standard deviation of the subsets."""
-        return (self.size / (self.n - self.size)) ** 0.5
+        drawn, units = self.groups or (self.size, self.n)
+        return (drawn / (units - drawn)) ** 0.5
 
     @property
     def quantile(self) -> float:
         """Of Student's t: half the length of an interval in standard errors."""
-        return float(student.ppf((1 + self.level) / 2, min(len(self.matrices), self.n) - 1))
+        units = self.groups[1] if self.groups else self.n
+        return float(student.ppf((1 + self.level) / 2, min(len(self.matrices), units) - 1))
 
     @property
     def standard_error(self) -> torch.Tensor:
@@ -125,7 +133,12 @@ class Resamples:
         return self.of(lambda matrices: mean_of_pairs(matrices, members))
 
     def _standard_error(self, values: torch.Tensor) -> torch.Tensor:
-        return self.widening * values.std(0)
+        known = values.isfinite()
+        count = known.sum(0)
+        deviations = values - torch.where(known, values, 0).sum(0) / count
+        error = (torch.where(known, deviations.square(), 0).sum(0) / (count - 1)).sqrt()
+        enough = count >= max(2, (1 - _LOST) * len(values))
+        return torch.where(enough, self.widening * error, torch.nan)
 
 
 def mean_of_pairs(matrices: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
@@ -156,6 +169,7 @@ def resample(
     seed: int = 0,
     level: float = 0.95,
     estimator: str = "biased",
+    groups: Sequence[Any] | None = None,
     names: Sequence[str] | None = None,
     device: str | torch.device | None = None,
     memory: int = MEMORY,
@@ -176,13 +190,18 @@ def resample(
         Equal seeds give equal subsets.
     level : float, optional
         Of the intervals.
+    groups : sequence, length n, optional
+        The group of each image: images that are alike for another reason than chance, such as
+        patches of one place. Whole groups are drawn, and `size` counts groups: the interval is then
+        over other groups. By default each image is its own group.
     estimator, names, device, memory
         As in `cka_matrix`.
 
     Returns
     -------
     Resamples
-        On the CPU.
+        On the CPU. A RuntimeWarning names models whose CKA is undefined on some subsets; a few
+        such subsets are left out, with many the standard error is NaN.
 
     Raises
     ------
@@ -194,20 +213,72 @@ def resample(
     keywords = {"names": names, "device": device, "memory": memory}
     stack = stack_if_it_fits(features, **keywords)
     n = len(features[0]) if stack is None else stack.diagonal.shape[1]
-    usual = usual_size(n, fits=stack is not None)
-    subsets = draw_subsets(n, usual if size is None else size, draws, seed)
+    plan = draw_plan(n, groups, size, draws, seed, fits=stack is not None)
     if stack is None:
         estimate = cka_matrix(features, estimator=estimator, **keywords)
     else:
         estimate = cka_matrix(stack, estimator=estimator)
-    sums = subset_sums(features if stack is None else stack, subsets, **keywords)
-    drawn = subsets.shape[1]
-    borrowed = estimator == "biased" and not close_to_all(drawn, n)
-    kind = "debiased" if borrowed else estimator
-    matrices = torch.stack([cka_of_sums(part, kind).cpu() for part in sums])
-    if borrowed:
+    kind = "debiased" if estimator == "biased" and not plan.close else estimator
+    found, labels = [], names
+    for sums in subset_sums(features if stack is None else stack, plan.subsets, **keywords):
+        found.append(cka_of_sums(sums, kind).cpu())
+        labels = sums.names
+    matrices = torch.stack(found)
+    warn_of_undefined(labels, matrices)
+    if kind != estimator:
         matrices = moved_to(estimate.cpu(), matrices)
-    return Resamples(estimate.cpu(), matrices, drawn, n, level)
+    return Resamples(estimate.cpu(), matrices, plan.size, n, level, plan.groups)
+
+
+@dataclass(frozen=True)
+class DrawPlan:
+    """The subsets of a resampling; `size`, `groups` as of `Resamples`; whether they are near all."""
+
+    subsets: Sequence[torch.Tensor]
+    size: int
+    groups: tuple[int, int] | None
+    close: bool
+
+
+def draw_plan(
+    n: int,
+    groups: Sequence[Any] | None,
+    size: int | None,
+    draws: int,
+    seed: int | Sequence[int],
+    *,
+    fits: bool,
+) -> DrawPlan:
+    """Subsets of images, or of whole groups of them; arguments as of `resample`."""
+    if groups is not None and len(groups) != n:
+        raise UserError(f"groups of {len(groups)} images for {n} images")
+    members: dict[Any, list[int]] = {}
+    for place, group in enumerate(range(n) if groups is None else groups):
+        members.setdefault(group, []).append(place)
+    units = len(members)
+    if units < 5:
+        what = "images" if units == n else "groups of images"
+        raise UserError(f"{units} {what}; an interval needs 5 or more")
+    usual = usual_size(units, fits=fits and n == units)
+    if n > units and size is None:
+        usual = max(4, int(units * (SHARE if fits else min(0.5, LARGE / n))))
+    drawn = draw_subsets(units, usual if size is None else size, draws, seed)
+    if units == n:
+        return DrawPlan(drawn, drawn.shape[1], None, close_to_all(drawn.shape[1], n))
+    places = [torch.tensor(each) for each in members.values()]
+    subsets = [torch.cat([places[unit] for unit in row]).sort().values for row in drawn]
+    mean = round(sum(map(len, subsets)) / len(subsets))
+    counted = (drawn.shape[1], units)
+    return DrawPlan(subsets, mean, counted, close_to_all(*counted))
+
+
+def warn_of_undefined(names: Sequence[str], matrices: torch.Tensor) -> None:
+    """Warn of each model whose CKA is undefined on some of the subsets, with their number."""
+    lost = matrices.diagonal(dim1=1, dim2=2).isnan().sum(0).tolist()
+    for name, count in zip(names, lost, strict=True):
+        if count:
+            text = f"CKA of {name} is undefined on {count} of {len(matrices)} resamples"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def usual_size(n: int, *, fits: bool) -> int:
@@ -222,7 +293,7 @@ def close_to_all(size: int, n: int) -> bool:
 
 def moved_to(estimate: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     """Resampled matrices with their spread kept and their mean put at the estimate."""
-    return matrices + (estimate - matrices.mean(0))
+    return matrices + (estimate - matrices.nanmean(0))
 
 
 def stack_if_it_fits(

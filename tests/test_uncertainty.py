@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -10,6 +11,7 @@ from realign_utils.chance import chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_sums
 from realign_utils.errors import UserError
 from realign_utils.uncertainty import (
+    draw_plan,
     draw_subsets,
     jackknife,
     mean_of_pairs,
@@ -74,6 +76,58 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(features):
 
 def test_subsets_repeat_no_image():
     assert all(len(set(images.tolist())) == 30 for images in draw_subsets(60, 30, 20, seed=0))
+
+
+def test_images_of_a_group_are_drawn_together(features):
+    groups = [place // 3 for place in range(60)]
+    plan = draw_plan(60, groups, None, 20, 0, fits=True)
+    assert (plan.size, plan.groups) == (54, (18, 20))
+    for images in plan.subsets:
+        assert len(images) == 54
+        assert all((np.bincount(images // 3) == 3)[np.unique(images // 3)])
+
+
+def test_copies_in_groups_are_no_more_sure_than_the_originals():
+    features = make_features(np.random.default_rng(5), make_loadings(5), 80)
+    copies = [np.repeat(x + 1e-3 * x[::-1], 3, axis=0) for x in features]
+    once = resample(features, estimator="debiased").standard_error[0, 1]
+    options = {"estimator": "debiased", "draws": 200}
+    alone = resample(copies, **options).standard_error[0, 1]
+    grouped = resample(copies, groups=np.repeat(range(80), 3).tolist(), **options)
+    assert grouped.standard_error[0, 1] == pytest.approx(once, rel=0.25)
+    assert alone < 0.7 * once  # as if there were three times as many images
+
+
+def test_images_that_are_their_own_groups_are_drawn_as_without(features):
+    grouped, plain = (resample(features, draws=3, groups=g) for g in (range(60), None))
+    assert torch.equal(grouped.matrices, plain.matrices)
+    assert (grouped.size, grouped.groups) == (plain.size, None)
+
+
+@pytest.mark.parametrize(("lost", "known"), [(1, True), (10, False)])
+def test_a_few_undefined_subsets_are_left_out_and_many_are_not_hidden(features, lost, known):
+    result = resample(features, draws=40, estimator="debiased")
+    matrices = result.matrices.clone()
+    matrices[:lost, 1], matrices[:lost, :, 1] = torch.nan, torch.nan
+    error = replace(result, matrices=matrices).standard_error
+    assert bool(error[0, 1].isfinite()) == known
+    assert torch.equal(error[0, 2], result.standard_error[0, 2])
+    if known:
+        expected = replace(result, matrices=result.matrices[lost:]).standard_error
+        torch.testing.assert_close(error[0, 1], expected[0, 1])
+
+
+def test_models_that_are_undefined_on_subsets_are_named_with_their_number(features):
+    # all images equally far apart without the last two
+    simplex = np.vstack(
+        [
+            np.eye(58, 60),
+            3 * np.eye(2, 60, 58),
+        ]
+    )
+    options = {"size": 30, "draws": 40, "estimator": "debiased", "names": list("abcd")}
+    with pytest.warns(RuntimeWarning, match=r"CKA of d is undefined on \d+ of 40 resamples"):
+        resample([*features, simplex], **options)
 
 
 def test_interval_is_symmetric_about_the_estimate(features):
@@ -255,6 +309,8 @@ def test_unrelated_models_are_at_the_chance_level():
         ({"size": 3}, "resamples of 3 images; from 4 to 59 of the 60"),
         ({"size": 60}, "resamples of 60 images; from 4 to 59 of the 60"),
         ({"draws": 1}, "1 resamples; two or more"),
+        ({"groups": [1] * 59}, "groups of 59 images for 60 images"),
+        ({"groups": [1] * 30 + [2] * 30}, "2 groups of images; an interval needs 5 or more"),
         ({"level": 95}, "level 95 of the intervals; between 0 and 1"),
         ({"estimator": "unbiased"}, "unknown estimator 'unbiased'"),
     ],
