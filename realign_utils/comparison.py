@@ -33,6 +33,7 @@ from realign_utils.uncertainty import (
 
 FEWER = 4
 """Size by size, the learning curve draws this many times fewer subsets than the intervals."""
+_ENOUGH = 20  # subsets whose spread is worth more than that of all images, scaled
 CURVE = ["n", "draws", "mean", "standard_error", "low", "high", "chance"]
 
 
@@ -110,18 +111,31 @@ class Comparison:
         -------
         pandas.DataFrame
             A row for each number of images n, all of them the last: draws, the mean over them,
-            and the standard error and 95 % interval that *one* sample of n images has, which is
-            that of all images times √(all / n); and the set's mean chance level.
+            and the standard error and 95 % interval that *one* sample of n images has; and the
+            set's mean chance level. Up to half of all images N the error is that of the subsets
+            drawn, their standard deviation / √(1 − n / N); beyond, or with few subsets, that of all
+            images times √(N / n). Where whole groups were drawn, what they add to the error of all
+            images is added to each: more images of the same groups do not lessen it.
         """
         members, whole = self.places(models), self.mean(models)
+        values = {n: mean_of_pairs(matrices, members) for n, matrices in self.curve.items()}
+        all_n = self.resamples.n
+        drawn = {
+            n: float(each.var()) / (1 - n / all_n)
+            for n, each in values.items()
+            if 2 * n <= all_n and len(each) >= _ENOUGH
+        }
+        # of samples of all images, from images alone: with groups, from the largest drawn size
+        single = whole.standard_error**2
+        if self.resamples.groups and drawn:
+            single = min(single, drawn[max(drawn)] * max(drawn) / all_n)
+        between = whole.standard_error**2 - single
         rows = []
-        for n, matrices in self.curve.items():
-            mean = float(mean_of_pairs(matrices, members).mean())
-            wider = (self.resamples.n / n) ** 0.5
-            low, high = (mean + wider * (end - whole.estimate) for end in (whole.low, whole.high))
+        for n, each in values.items():
+            mean, error = float(each.mean()), (drawn.get(n, single * all_n / n) + between) ** 0.5
+            reach = self.resamples.quantile * error
             level = float(mean_of_pairs(self.curve_chance[n], members))
-            error = wider * whole.standard_error
-            rows.append((n, len(matrices), mean, error, low, high, level))
+            rows.append((n, len(each), mean, error, mean - reach, mean + reach, level))
         ends = (whole.estimate, whole.standard_error, whole.low, whole.high)
         rows.append((self.resamples.n, 1, *ends, self.mean_chance(models)))
         return pd.DataFrame(rows, columns=CURVE)
