@@ -637,7 +637,7 @@ side_by_side = against_images(curves, reference_proxy, [numbers[0], 500])
 table(
     side_by_side,
     f"CKA (biased) with the 95 % interval of one sample of $n$ images, its chance level, and the debiased value, on "
-    f"`{reference_proxy}`: for few images, for the paper's 500, and for all that this run has.",
+    f"`{reference_proxy}`, for {' and '.join(f'{n:,}' for n in side_by_side['n'].unique())} images, the last all that there are.",
     "tbl:few-and-many",
     digits=4,
     file=f"{runs}/learning_curve.csv",
@@ -647,13 +647,14 @@ table(
 everything = side_by_side[side_by_side["n"] == numbers[-1]]
 excess = (everything["biased"] - everything["debiased"]).max()
 reach = ((everything["high"] - everything["low"]) / 2).max()
-order = [f"{steady_from(curves, s, estimator)} (`{s}`)" for s in curves["images"].unique()]
+steady = {s: steady_from(curves, differences, s, estimator) for s in curves["images"].unique()}
+order = [f"{n or 'no lead is sure'} (`{s}`)" for s, n in steady.items()]
 heavier = (
     "sampling error outweighs the bias" if reach > excess else "bias outweighs the sampling error"
 )
 text = f"""At {numbers[-1]:,} images the biased estimate is above the debiased one by {excess:.4f} at most; the intervals reach
-{reach:.4f} to either side at most. So at this number of images the {heavier}; to halve the intervals would take four times as many. The
-submissions stand in the order of all images from so many images on: {", ".join(order)}."""
+{reach:.4f} to either side at most. So at this number of images the {heavier}; to halve the intervals would take four times as many independent ones. The
+leads that are sure with all images are the same way round from so many images on: {", ".join(order)}."""
 display(Markdown(text.replace("\n", " ")))
 
 # %% [markdown]

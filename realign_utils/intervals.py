@@ -331,10 +331,33 @@ def against_images(curves: pd.DataFrame, images: str, numbers: Sequence[int]) ->
     return both.rename(columns={"mean": "biased", "mean_debiased": "debiased"})
 
 
-def steady_from(curves: pd.DataFrame, images: str, estimator: str) -> int:
-    """The number of images from which on the order of the submissions is that of all images."""
-    part = curves[(curves["images"] == images) & (curves["estimator"] == estimator)]
-    orders = {n: order_of(rows.set_index("submission")["mean"]) for n, rows in part.groupby("n")}
-    numbers = sorted(orders, reverse=True)
-    same = list(takewhile(lambda n: orders[n] == orders[numbers[0]], numbers))
-    return int(same[-1])
+def steady_from(
+    curves: pd.DataFrame, differences: pd.DataFrame, images: str, estimator: str
+) -> int | None:
+    """The number of images from which on every sure lead is the right way round.
+
+    Parameters
+    ----------
+    curves, differences : pandas.DataFrame
+        As `learning_curves` and `paired_differences` give them. Only two submissions of which one
+        is surely higher with all images count: the others' order is chance at any number.
+    images : str
+    estimator : {"biased", "debiased"}
+
+    Returns
+    -------
+    int or None
+        None where no lead is sure.
+    """
+    chosen = (
+        t[(t["images"] == images) & (t["estimator"] == estimator)] for t in (curves, differences)
+    )
+    part, gaps = chosen
+    calls = paired_calls(gaps, list(part["submission"].unique()))
+    sure = [pair for pair, sign in calls.items() if sign > 0]
+    if not sure:
+        return None
+    means = part.pivot(index="n", columns="submission", values="mean").sort_index(ascending=False)
+    right = [n for n, row in means.iterrows() if all(row[a] > row[b] for a, b in sure)]
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(means.index, right, strict=False))
+    return int([n for n, _ in same][-1])

@@ -177,14 +177,17 @@ def test_few_and_many_images_stand_side_by_side(comparisons):
     assert many["debiased"] == pytest.approx(comparisons["one"]["debiased"].mean(models).estimate)
 
 
-def test_the_order_is_steady_from_the_last_change_on():
+@pytest.mark.parametrize(("low", "number"), [(0.5, 40), (-0.5, None)])
+def test_a_sure_order_is_steady_from_the_last_change_on(low, number):
     rows = [
         ("p", "biased", n, name, mean)
         for n, means in {10: (1, 2), 20: (2, 1), 40: (1, 2), 80: (3, 4)}.items()
         for name, mean in zip(("S1", "S2"), means, strict=True)
     ]
     curves = pd.DataFrame(rows, columns=["images", "estimator", "n", "submission", "mean"])
-    assert steady_from(curves, "p", "biased") == 40
+    gap = ("p", "biased", "S2", "S1", low, 1.5)
+    gaps = pd.DataFrame([gap], columns=["images", "estimator", "first", "second", "low", "high"])
+    assert steady_from(curves, gaps, "p", "biased") == number
 
 
 def test_measures_are_set_beside_both_estimators_of_cka(comparisons):
