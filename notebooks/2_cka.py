@@ -30,15 +30,17 @@ from IPython.display import Markdown, display
 from realign_utils.comparison import compare
 from realign_utils.comparison_files import write_comparison
 from realign_utils.features import images_of, read_features
+from realign_utils.images import groups_of
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
+from realign_utils.settings import device_of_arithmetic
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
 # %% tags=["parameters"]
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
-resamples = 200  # random halves of the images, from which standard errors come
+resamples = 200  # random nine tenths of the images, from which standard errors come
 curve_sizes = [50, 100, 200, 500, 1000, 2000, 5000]  # numbers of images in the learning curve
 seed = 0  # seed of the search and of the figures
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
@@ -76,16 +78,19 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # ## How sure is a value?
 #
 # The images are a sample of all that one could have taken, so every value is an estimate. How far it might be off shows in how much it
-# changes on random halves of the images, drawn *without* replacement. The plain bootstrap, which draws as many images as there are *with*
+# changes on random nine tenths of the images, drawn *without* replacement. The plain bootstrap, which draws as many images as there are *with*
 # replacement, is not used: an image that is drawn twice is a pair of equal images for *every* model, so all models seem to agree on it,
-# and CKA comes out too high. Halves have no such pairs, and the spread over halves is the standard error of the whole: a half has
-# twice the variance, and shares half of it with the whole.
+# and CKA comes out too high. Nine tenths of the images have no such pairs; their spread is multiplied by $\sqrt{s / (n - s)}$, here 3, to
+# give the standard error of the whole. Halves would be enough for the debiased estimator, but where features have more dimensions than there
+# are images the biased one hardly varies on them, and its intervals would be too narrow. For nearly unrelated models the intervals
+# are wider than they need be.
 #
-# The halves are taken from the Gram matrices that are there already. Where these are too large for the memory (8 bytes × models ×
-# images², above 2 GB), subsets of 1,000 images are drawn instead and computed from the features, and the standard error is scaled to all
-# images. In the same pass smaller samples are drawn, for the learning curves of `4_calibrate`. For the 141 models on 10,000 images
-# all this together costs less than six evaluations of all images, because most subsets are small; the largest sizes are drawn only a few
-# times. A GPU is then advisable.
+# The interval is over *other images of the same kind*. Photographs are drawn one by one. The demo's patches are not independent: those of one
+# cell of a photograph overlap. So whole cells are drawn, and the interval is over other cells; with few cells it is wide.
+#
+# The subsets are taken from the Gram matrices that are there already. Where these are too large for the memory, smaller subsets are
+# computed from the features, and the debiased estimator's spread stands for both. In the same pass smaller samples are drawn, for the
+# learning curves of `4_calibrate`; the largest sizes are drawn only a few times. A GPU is then advisable.
 #
 # **Chance** is the value that is left when one model's images are shuffled: what unrelated models would have. Mean and deviation over
 # all shuffles are known in closed form, so nothing is shuffled.
@@ -94,7 +99,7 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # another order, stops this notebook by name.
 
 # %%
-where = "cpu" if device == "mps" else device.split(",")[0]  # Apple's GPUs have no float64
+where = device_of_arithmetic(device)
 compared = {}
 for place, name in enumerate(track(sets, "CKA of all pairs")):
     rows = index[index["images"] == name]
@@ -102,6 +107,7 @@ for place, name in enumerate(track(sets, "CKA of all pairs")):
         [read_features(store, file) for file in rows["file"]],
         names=list(rows["model"]),
         identifiers=[images_of(store, file) for file in rows["file"]],
+        groups=groups_of(pd.read_csv(Path(runs) / "images" / f"{name}.csv")),
         resamples=resamples,
         sizes=curve_sizes,
         seed=seed + place,  # sets of images are drawn apart, as they are apart

@@ -29,11 +29,13 @@ from IPython.display import Markdown, display
 from realign_utils.ablation import pool_table, pools_of
 from realign_utils.features import read_features
 from realign_utils.firmness import alternatives_table, choices_table, membership_table
+from realign_utils.images import groups_of
 from realign_utils.matrices import read_matrix
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.registry import read_registry
 from realign_utils.selection import choose_models, save_proof, summary_row, trajectory_table
+from realign_utils.settings import device_of_arithmetic
 from realign_utils.store import write_text
 from realign_utils.submission import save_submission
 from realign_utils.uncertainty import resample
@@ -64,7 +66,7 @@ proxies = {  # image sets on which models are compared before submitting
 estimator = "biased"  # HSIC estimator of the CKA that the search maximises
 store = "runs/store"  # folder of features and weights, shared, by key
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
-resamples = 200  # random halves of the images, from which standard errors come
+resamples = 200  # random nine tenths of the images, from which standard errors come
 families = {  # groups of Figure 4: queries on the registry's columns, or names
     "blur/ResNet": "family.str.contains('res|densenet')",
     "hybrid attention": "mechanism == 'hybrid'",
@@ -153,7 +155,7 @@ known.loc[list(models)].groupby(["mechanism", "family"]).size().rename("models")
 # %% [markdown]
 # ## Other images
 #
-# The images are a sample. Random halves of them tell how much a mean would differ on others; drawn without replacement, since an image
+# The images are a sample. Random nine tenths of them tell how much a mean would differ on others; drawn without replacement, since an image
 # drawn twice would look like structure that all models share. The objective *lower_limit* needs them, and the section on other images
 # at the end.
 
@@ -162,8 +164,9 @@ index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])[
 halves = {}
 for number, name in enumerate(track(proxies, "resampling")):
     features = [read_features(store, index[name, model]) for model in models]
-    where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
-    drawn = {"draws": resamples, "seed": seed + number, "estimator": estimator}
+    where = device_of_arithmetic(device)
+    groups = groups_of(pd.read_csv(Path(runs) / "images" / f"{name}.csv"))
+    drawn = {"groups": groups, "draws": resamples, "seed": seed + number, "estimator": estimator}
     halves[name] = resample(features, names=models, device=where, **drawn)
 
 # %% [markdown]

@@ -51,6 +51,7 @@ from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.registry import read_registry
 from realign_utils.selection import members as members_of
+from realign_utils.settings import device_of_arithmetic
 from realign_utils.stability import regret_table
 from realign_utils.store import write_text
 from realign_utils.uncertainty import LARGE
@@ -212,7 +213,8 @@ agreement.round(3).to_frame()
 # ## How sure are the scores?
 #
 # The same models on other images of the same kind would score a little differently. The interval says how much: it comes from the
-# random halves of the images that `2_cka` kept. *Chance* is what a set of unrelated models would score on as many images.
+# random subsets of the images that `2_cka` kept. It is over other images of the same kind; for the demo's patches, over other places of the
+# same photographs. *Chance* is what a set of unrelated models would score on as many images.
 #
 # What the interval does not hold: a set chosen *on* these images owes part of its score to them. Only the score on images by which
 # nothing was chosen, the evaluation, is free of that optimism.
@@ -228,7 +230,7 @@ intervals[intervals["estimator"] == estimator].drop(columns="estimator").round(4
 # %% [markdown]
 # ## Is a lead more than chance?
 #
-# Two sets are compared on the same images, pair by pair of halves, so that what an image adds to both cancels. Expect intervals of
+# Two sets are compared on the same images, subset by subset, so that what an image adds to both cancels. Expect intervals of
 # differences to be narrower than those of the scores: sets whose own intervals overlap may still differ surely.
 
 # %%
@@ -237,9 +239,9 @@ write_text(Path(runs) / "submission_differences.csv", differences.to_csv(index=F
 differences[differences["estimator"] == estimator].drop(columns="estimator").round(4)
 
 # %% [markdown]
-# *Higher* names the set that leads on these images at the 95 % level. Where it says "too close to call", the table's order is an accident
-# of the sample, however many digits are printed. With six comparisons on a set of images, one in some twenty would seem sure by chance
-# alone: a lead whose interval only just excludes zero is weak evidence.
+# *Higher* names the set that leads on these images at the 95 % level. Where it says "too close to call", the table's order may be an accident
+# of the sample, however many digits are printed. Of many comparisons between sets that do not differ, one in some twenty would seem sure by
+# chance alone: a lead whose interval only just excludes zero is weak evidence.
 #
 # ## Would more images have helped?
 #
@@ -265,7 +267,7 @@ shown.pivot(index="n", columns="submission", values="mean").round(4)
 
 # %%
 index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
-where = "cpu" if device == "mps" else device  # Apple's GPUs have no float64
+where = device_of_arithmetic(device)
 found = []
 for s in track(sets, "other measures"):
     read_set = {

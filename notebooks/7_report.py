@@ -22,7 +22,14 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from realign_utils.findings import findings
-from realign_utils.intervals import VERDICTS, against_images, by_measure, leads, steady_from
+from realign_utils.intervals import (
+    VERDICTS,
+    against_images,
+    by_measure,
+    lead_sentence,
+    leads,
+    steady_from,
+)
 from realign_utils.matrices import read_matrix
 from realign_utils.profiles import enter_project
 from realign_utils.published import quantities, settle
@@ -604,14 +611,8 @@ table(
 # A lead is worth what its interval says, not what its digits say: of twenty leads between sets that do not differ at all, one would be called sure.
 
 # %%
-judged_on = "evaluation" if "evaluation" in set(lead["images"]) else reference_proxy
-first = lead[lead["images"] == judged_on].iloc[0]
-of_first, of_next = (main.loc[(judged_on, first[c])] for c in ("submission", "ahead of"))
-own = "overlap" if of_first["low"] < of_next["high"] else "do not overlap"
-text = f"""On *{judged_on}*, {first["submission"]} is ahead of {first["ahead of"]} by {first["lead"]:.4f} ({first["low"]:.4f} to
-{first["high"]:.4f}), which is {first["verdict"]}; the intervals of the two scores {own}. Of the {len(lead)} leads of
-[@tbl:leads], {(lead["verdict"] == "sure").sum()} are sure."""
-display(Markdown(text.replace("\n", " ")))
+judged_on = "evaluation" if "evaluation" in set(results.intervals["images"]) else reference_proxy
+display(Markdown(lead_sentence(lead, main.reset_index(), judged_on)))
 
 # %% [markdown]
 # ### Few images and many
@@ -640,7 +641,7 @@ side_by_side = against_images(curves, reference_proxy, [numbers[0], 500])
 table(
     side_by_side,
     f"CKA (biased) with the 95 % interval of one sample of $n$ images, its chance level, and the debiased value, on "
-    f"`{reference_proxy}`: for few images, for the paper's 500, and for all that this run has.",
+    f"`{reference_proxy}`, for {' and '.join(f'{n:,}' for n in side_by_side['n'].unique())} images, the last all that there are.",
     "tbl:few-and-many",
     digits=4,
     file=f"{runs}/learning_curve.csv",
@@ -650,13 +651,14 @@ table(
 everything = side_by_side[side_by_side["n"] == numbers[-1]]
 excess = (everything["biased"] - everything["debiased"]).max()
 reach = ((everything["high"] - everything["low"]) / 2).max()
-order = [f"{steady_from(curves, s, estimator)} (`{s}`)" for s in curves["images"].unique()]
+steady = {s: steady_from(curves, differences, s, estimator) for s in curves["images"].unique()}
+order = [f"{n or 'no lead is sure'} (`{s}`)" for s, n in steady.items()]
 heavier = (
     "sampling error outweighs the bias" if reach > excess else "bias outweighs the sampling error"
 )
 text = f"""At {numbers[-1]:,} images the biased estimate is above the debiased one by {excess:.4f} at most; the intervals reach
-{reach:.4f} to either side at most. So at this number of images the {heavier}; to halve the intervals would take four times as many. The
-submissions stand in the order of all images from so many images on: {", ".join(order)}."""
+{reach:.4f} to either side at most. So at this number of images the {heavier}; to halve the intervals would take four times as many independent ones. The
+leads that are sure with all images are the same way round from so many images on: {", ".join(order)}."""
 display(Markdown(text.replace("\n", " ")))
 
 # %% [markdown]

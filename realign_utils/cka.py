@@ -14,7 +14,8 @@ a subset of the images needs only its own pairs (`realign_utils.uncertainty`).
 
 Numbers: features are centred and scaled in their own precision, multiplied in float32, summed in
 float64. What the centring leaves of the mean, float32's rounding of it, is taken out of the sums
-exactly. The result is that of a float64 computation to 1e-6, whatever the features' mean and scale.
+exactly. The result is that of a float64 computation to 1e-6, whatever the features' mean and scale,
+also where one image is far from all others.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 ESTIMATORS = ("biased", "debiased")
-_ROUNDING = 1e-7  # a debiased HSIC below this share of the biased one is float32's rounding
+_ROUNDING = 1e-6  # an HSIC below this share of the sum that it is left of may be rounding
 
 
 def cka_matrix(
@@ -137,7 +138,7 @@ def cka_of_sums(sums: GramSums, estimator: str, epsilon: float = 0.0) -> torch.T
     """CKA of all pairs, (m, m) in float64; as `cka_matrix`, without its warnings."""
     values = hsic(sums, estimator)
     own = values.diagonal()
-    root = torch.where(own > _negligible(sums), own, torch.nan).sqrt()
+    root = torch.where(own > _negligible(sums, estimator), own, torch.nan).sqrt()
     norms = root[:, None] * root[None, :]
     if epsilon:
         units = (sums.scales[:, None] * sums.scales[None, :]) ** 2
@@ -149,15 +150,22 @@ def cka_of_sums(sums: GramSums, estimator: str, epsilon: float = 0.0) -> torch.T
 
 def undefined(sums: GramSums, estimator: str) -> dict[str, str]:
     """The models of which CKA is NaN, each with the reason."""
-    own, least = hsic(sums, estimator).diagonal(), _negligible(sums)
+    own, least = hsic(sums, estimator).diagonal(), _negligible(sums, estimator)
     reasons = {}
     for name, value, bound in zip(sums.names, own.tolist(), least.tolist(), strict=True):
         if not np.isfinite(value):
             reasons[name] = f"its HSIC with itself is {value}"
         elif not value > bound:
-            reasons[name] = "its HSIC with itself is zero: all images are equally far apart"
+            reasons[name] = (
+                "its HSIC with itself is below rounding: all images are equally far apart"
+            )
     return reasons
 
 
-def _negligible(sums: GramSums) -> torch.Tensor:
-    return _ROUNDING * hsic(sums, "biased").diagonal()
+def _negligible(sums: GramSums, estimator: str) -> torch.Tensor:
+    """What rounding may leave of each model's HSIC with itself: a share of Σ K_ij² / n²."""
+    n = sums.diagonal.shape[-1]
+    squares = sums.products.diagonal()
+    if estimator == "biased":
+        squares = squares + sums.diagonal.square().sum(-1)
+    return _ROUNDING * squares / n**2

@@ -22,15 +22,18 @@ from realign_utils.uncertainty import (
     LARGE,
     Interval,
     Resamples,
+    draw_plan,
     draw_subsets,
     mean_of_pairs,
+    moved_to,
     stack_if_it_fits,
     subset_sums,
-    usual_size,
+    warn_of_undefined,
 )
 
 FEWER = 4
 """Size by size, the learning curve draws this many times fewer subsets than the intervals."""
+_ENOUGH = 20  # subsets whose spread is worth more than that of all images, scaled
 CURVE = ["n", "draws", "mean", "standard_error", "low", "high", "chance"]
 
 
@@ -108,18 +111,31 @@ class Comparison:
         -------
         pandas.DataFrame
             A row for each number of images n, all of them the last: draws, the mean over them,
-            and the standard error and 95 % interval that *one* sample of n images has, which is
-            that of all images times √(all / n); and the set's mean chance level.
+            and the standard error and 95 % interval that *one* sample of n images has; and the
+            set's mean chance level. Up to half of all images N the error is that of the subsets
+            drawn, their standard deviation / √(1 − n / N); beyond, or with few subsets, that of all
+            images times √(N / n). Where whole groups were drawn, what they add to the error of all
+            images is added to each: more images of the same groups do not lessen it.
         """
         members, whole = self.places(models), self.mean(models)
+        values = {n: mean_of_pairs(matrices, members) for n, matrices in self.curve.items()}
+        all_n = self.resamples.n
+        drawn = {
+            n: float(each.var()) / (1 - n / all_n)
+            for n, each in values.items()
+            if 2 * n <= all_n and len(each) >= _ENOUGH
+        }
+        # of samples of all images, from images alone: with groups, from the largest drawn size
+        single = whole.standard_error**2
+        if self.resamples.groups and drawn:
+            single = min(single, drawn[max(drawn)] * max(drawn) / all_n)
+        between = whole.standard_error**2 - single
         rows = []
-        for n, matrices in self.curve.items():
-            mean = float(mean_of_pairs(matrices, members).mean())
-            wider = (self.resamples.n / n) ** 0.5
-            low, high = (mean + wider * (end - whole.estimate) for end in (whole.low, whole.high))
+        for n, each in values.items():
+            mean, error = float(each.mean()), (drawn.get(n, single * all_n / n) + between) ** 0.5
+            reach = self.resamples.quantile * error
             level = float(mean_of_pairs(self.curve_chance[n], members))
-            error = wider * whole.standard_error
-            rows.append((n, len(matrices), mean, error, low, high, level))
+            rows.append((n, len(each), mean, error, mean - reach, mean + reach, level))
         ends = (whole.estimate, whole.standard_error, whole.low, whole.high)
         rows.append((self.resamples.n, 1, *ends, self.mean_chance(models)))
         return pd.DataFrame(rows, columns=CURVE)
@@ -130,6 +146,7 @@ def compare(
     *,
     names: Sequence[str],
     identifiers: Sequence[Any] | None = None,
+    groups: Sequence[Any] | None = None,
     resamples: int = 200,
     sizes: Sequence[int] = (50, 100, 200),
     seed: int = 0,
@@ -140,14 +157,19 @@ def compare(
     """Compare all pairs of models by both estimators, with intervals, chance and learning curve.
 
     Where the Gram stack fits the memory (8 m n² bytes), subsets are taken from it; a resample is
-    half of the images. Where it does not, each subset is computed from its features; a resample has
-    `LARGE` images, and beyond that size the learning curve draws so many fewer subsets that no size
-    costs more than those of `LARGE`: the whole then costs a few evaluations of all images.
+    nine tenths of the images. Where it does not, each subset is computed from its features; a
+    resample has half of the images, at most `LARGE`, and the biased estimator's spread is the
+    debiased one's (`realign_utils.uncertainty` says why). Beyond `LARGE` the learning curve draws
+    so many fewer subsets that no size costs more than those of `LARGE`: the whole then costs a few
+    evaluations of all images.
 
     Parameters
     ----------
     features : sequence of m array_like, each (n, d_i)
         As in `realign_utils.cka.cka_matrix`, as are names, identifiers, device and memory.
+    groups : sequence, length n, optional
+        The group of each image, of which resamples take all or nothing
+        (`realign_utils.uncertainty.resample`).
     resamples : int, optional
         Subsets from which the standard errors come.
     sizes : sequence of int, optional
@@ -173,8 +195,13 @@ def compare(
     source = features if stack is None else stack
     total = stack.sums() if stack else gram_sums(features, identifiers=identifiers, **keywords)
     n = total.diagonal.shape[1]
-    usual = usual_size(n, fits=stack is not None)
-    halves = _on_subsets(source, draw_subsets(n, usual, resamples, seed), **keywords)
+    plan = draw_plan(n, groups, None, resamples, seed, fits=stack is not None)
+    drawn = _on_subsets(source, plan.subsets, **keywords)
+    estimates = {kind: cka_matrix(total, estimator=kind).cpu() for kind in ESTIMATORS}
+    spread = {kind: matrices for kind, (matrices, _) in drawn.items()}
+    warn_of_undefined(names, spread["debiased"])
+    if not plan.close:
+        spread["biased"] = moved_to(estimates["biased"], spread["debiased"])
     # Each size has random numbers of its own, so that a size more or less changes no other.
     curve = {
         size: _on_subsets(
@@ -188,7 +215,7 @@ def compare(
             names=tuple(names),
             estimator=estimator,
             resamples=Resamples(
-                cka_matrix(total, estimator=estimator).cpu(), halves[estimator][0], usual, n, level
+                estimates[estimator], spread[estimator], plan.size, n, level, plan.groups
             ),
             chance=chance(total, estimator=estimator),
             curve={size: found[estimator][0] for size, found in curve.items()},
@@ -204,12 +231,12 @@ def _draws(size: int, resamples: int) -> int:
 
 
 def _on_subsets(
-    source: Sequence[Any] | GramStack, subsets: torch.Tensor, **keywords: Any
+    source: Sequence[Any] | GramStack, subsets: Sequence[torch.Tensor], **keywords: Any
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """By estimator: CKA on each subset, (draws, m, m), and the mean of their chance levels, (m, m)."""
     values: dict[str, list[torch.Tensor]] = {estimator: [] for estimator in ESTIMATORS}
     levels = dict.fromkeys(ESTIMATORS, torch.zeros((), dtype=torch.float64))
-    label = f"resamples of {subsets.shape[1]} images"
+    label = f"resamples of {len(subsets[0])} images"
     for sums in track(subset_sums(source, subsets, **keywords), label, len(subsets)):
         for estimator in ESTIMATORS:
             values[estimator].append(cka_of_sums(sums, estimator).cpu())

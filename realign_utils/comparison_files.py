@@ -64,6 +64,7 @@ def _write_resamples(path: Path, comparison: Comparison) -> None:
         "models": comparison.names,
         "images": main.n,
         "level": main.level,
+        "groups": main.groups,
         "resamples": [main.size, len(main.matrices)],
         "curve": [[size, len(matrices)] for size, matrices in curve.items()],
     }
@@ -86,6 +87,7 @@ def read_comparison(folder: str | os.PathLike[str], images: str, estimator: str)
         with safetensors.safe_open(path, "numpy") as file:
             note, rows = json.loads(file.metadata()["realign"]), file.get_tensor("values")
         of_models, (size, draws), curve = note["models"], note["resamples"], note["curve"]
+        groups = tuple(note["groups"]) if note.get("groups") else None
         lengths = [draws, *(length for _, length in curve), *(1 for _ in curve)]
         parts = _square(rows, len(of_models)).split(lengths)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
@@ -98,7 +100,7 @@ def read_comparison(folder: str | os.PathLike[str], images: str, estimator: str)
         names=names,
         estimator=estimator,
         resamples=Resamples(
-            torch.from_numpy(similarity), parts[0], size, note["images"], note["level"]
+            torch.from_numpy(similarity), parts[0], size, note["images"], note["level"], groups
         ),
         chance=Chance(_read(f"{stem}_chance.csv"), _read(f"{stem}_chance_deviation.csv")),
         curve=dict(zip(sizes, parts[1 : 1 + len(sizes)], strict=True)),

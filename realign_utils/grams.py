@@ -103,7 +103,8 @@ def plan(n: int, dimensions: Sequence[int], memory: int = MEMORY) -> Plan:
 
     With D the sum of the m feature dimensions and tiles of t images, the upper tiles of the Gram
     matrices cost (n² + n t)(D + m²) operations and 4 m t² bytes (the products within and between
-    models). The features side by side cost 2 n D² operations and 4 D² bytes.
+    models). The features side by side cost 2 n D² operations in float64, each of which counts
+    twice, and 8 D² bytes.
 
     Parameters
     ----------
@@ -141,10 +142,10 @@ def plan(n: int, dimensions: Sequence[int], memory: int = MEMORY) -> Plan:
         route="features",
         block=rows,
         flops=2 * n * total**2,
-        bytes=4 * total**2 + 8 * max(dimensions) * total + beside,
+        bytes=8 * total**2 + 8 * max(dimensions) * total + beside,
         reads=3,
     )
-    cheaper = side_by_side.flops < tiles.flops and side_by_side.bytes <= memory
+    cheaper = 2 * side_by_side.flops < tiles.flops and side_by_side.bytes <= memory
     return side_by_side if cheaper else tiles
 
 
@@ -236,20 +237,23 @@ def _add_feature_products(
     diagonal: torch.Tensor,
 ) -> None:
     """Σ_ij K_ij L_ij = ‖Xᵀ Y‖²: the models' features side by side, a block of images at a time."""
+    # In float64: the diagonals are taken off at the end, and where one image is far from all others
+    # nearly nothing else is in the sums; what is left would be float32's rounding.
     n, sizes = models[0].shape[0], [model.shape[1] for model in models]
-    cross = torch.zeros(sum(sizes), sum(sizes), device=products.device)
-    totals = torch.zeros(sum(sizes), device=products.device)
+    cross = torch.zeros(sum(sizes), sum(sizes), dtype=torch.float64, device=products.device)
+    totals = torch.zeros(sum(sizes), dtype=torch.float64, device=products.device)
     for rows in blocks_of(n, block):
-        beside = torch.cat([model.centred(rows, slice(0, model.shape[1])) for model in models], 1)
+        parts = [model.centred(rows, slice(0, model.shape[1])) for model in models]
+        beside = torch.cat(parts, 1).double()
         cross.addmm_(beside.T, beside)
         totals += beside.sum(0)
     for rows in blocks_of(n, block):
         for place, (model, total) in enumerate(zip(models, totals.split(sizes), strict=True)):
-            part = model.centred(rows, slice(0, model.shape[1]))
-            diagonal[place, rows] = part.double().square().sum(1)
-            row_sums[place, rows] = (part @ total).double() - diagonal[place, rows]
+            part = model.centred(rows, slice(0, model.shape[1])).double()
+            diagonal[place, rows] = part.square().sum(1)
+            row_sums[place, rows] = part @ total - diagonal[place, rows]
     for place, strip in enumerate(cross.split(sizes)):
-        squares = strip.double().square_().sum(0)
+        squares = strip.square_().sum(0)
         products[place] = torch.stack([part.sum() for part in squares.split(sizes)])
     products -= diagonal @ diagonal.T
 

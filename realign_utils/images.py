@@ -16,6 +16,7 @@ from PIL import Image
 
 from realign_utils.errors import UserError, unknown
 from realign_utils.image_sources import CATALOGUES
+from realign_utils.patches import cell_of
 from realign_utils.store import key_of
 
 SOURCES: dict[str, dict[str, Any]] = {
@@ -157,6 +158,15 @@ def manifest(images: ImageSet) -> pd.DataFrame:
             "sha256": images.sha256,
         }
     )
+
+
+def groups_of(table: pd.DataFrame) -> list[str]:
+    """The group of each image of a manifest: images that are no independent sample of each other.
+
+    Patches of one cell of a photograph overlap, and are one group; any other image is its own.
+    """
+    pairs = zip(table["dataset_name"], table["image_identifier"], strict=True)
+    return [cell_of(name) if kind == "patches" else f"{kind}/{name}" for kind, name in pairs]
 
 
 def _read_manifest(path: Path, name: str) -> dict[str, str]:

@@ -86,6 +86,7 @@ def paired_differences(
             for first, second in combinations(sets, 2):
                 gap = comparison.difference(sets[first], sets[second])
                 higher = {1: first, -1: second, 0: CLOSE}[call(gap.low, gap.high)]
+                higher = UNTESTABLE if np.isnan(gap.low) else higher
                 values = (gap.estimate, gap.standard_error, gap.low, gap.high, higher)
                 rows.append((images, estimator, first, second, *values))
     columns = ["images", "estimator", "first", "second", "difference", "standard_error", "low"]
@@ -273,10 +274,35 @@ def leads(intervals: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
         order = part.sort_values("mean", ascending=False, kind="stable")["submission"]
         for first, second in pairwise(order):
             lead, low, high = both.loc[(images, first, second), ["difference", "low", "high"]]
-            sure = "sure" if call(low, high) > 0 else CLOSE
+            sure = UNTESTABLE if np.isnan(low) else "sure" if call(low, high) > 0 else CLOSE
             rows.append((images, first, second, lead, low, high, sure))
     columns = ["images", "submission", "ahead of", "lead", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def lead_sentence(table: pd.DataFrame, intervals: pd.DataFrame, images: str) -> str:
+    """Who is first on a set of images, and how surely, in a sentence or two.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `leads` gives it; empty where there is one submission only.
+    intervals : pandas.DataFrame
+        As of `mean_intervals`, of one estimator.
+    images : str
+    """
+    here = table[table["images"] == images]
+    if here.empty:
+        return f"On *{images}* there is one submission only, and so no lead."
+    first, ends = here.iloc[0], intervals[intervals["images"] == images].set_index("submission")
+    of_first, of_next = ends.loc[first["submission"]], ends.loc[first["ahead of"]]
+    own = "overlap" if of_first["low"] < of_next["high"] else "do not overlap"
+    return (
+        f"On *{images}*, {first['submission']} is ahead of {first['ahead of']} by "
+        f"{first['lead']:.4f} ({first['low']:.4f} to {first['high']:.4f}), which is "
+        f"{first['verdict']}; the intervals of the two scores {own}. Of the {len(table)} leads of "
+        f"[@tbl:leads], {(table['verdict'] == 'sure').sum()} are sure."
+    )
 
 
 def against_images(curves: pd.DataFrame, images: str, numbers: Sequence[int]) -> pd.DataFrame:
@@ -305,10 +331,33 @@ def against_images(curves: pd.DataFrame, images: str, numbers: Sequence[int]) ->
     return both.rename(columns={"mean": "biased", "mean_debiased": "debiased"})
 
 
-def steady_from(curves: pd.DataFrame, images: str, estimator: str) -> int:
-    """The number of images from which on the order of the submissions is that of all images."""
-    part = curves[(curves["images"] == images) & (curves["estimator"] == estimator)]
-    orders = {n: order_of(rows.set_index("submission")["mean"]) for n, rows in part.groupby("n")}
-    numbers = sorted(orders, reverse=True)
-    same = list(takewhile(lambda n: orders[n] == orders[numbers[0]], numbers))
-    return int(same[-1])
+def steady_from(
+    curves: pd.DataFrame, differences: pd.DataFrame, images: str, estimator: str
+) -> int | None:
+    """The number of images from which on every sure lead is the right way round.
+
+    Parameters
+    ----------
+    curves, differences : pandas.DataFrame
+        As `learning_curves` and `paired_differences` give them. Only two submissions of which one
+        is surely higher with all images count: the others' order is chance at any number.
+    images : str
+    estimator : {"biased", "debiased"}
+
+    Returns
+    -------
+    int or None
+        None where no lead is sure.
+    """
+    chosen = (
+        t[(t["images"] == images) & (t["estimator"] == estimator)] for t in (curves, differences)
+    )
+    part, gaps = chosen
+    calls = paired_calls(gaps, list(part["submission"].unique()))
+    sure = [pair for pair, sign in calls.items() if sign > 0]
+    if not sure:
+        return None
+    means = part.pivot(index="n", columns="submission", values="mean").sort_index(ascending=False)
+    right = [n for n, row in means.iterrows() if all(row[a] > row[b] for a, b in sure)]
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(means.index, right, strict=False))
+    return int([n for n, _ in same][-1])

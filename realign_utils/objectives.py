@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t as student
 
 from realign_utils.certificate import Certificate, certify, with_set
 from realign_utils.limits import Limit
@@ -77,8 +76,8 @@ def combined_similarity(
 def plausible(resamples: Resamples) -> np.ndarray:
     """Matrices that other images might have given: about the estimate, spread as it is uncertain.
 
-    CKA on half of the images has another expectation (the biased estimator a higher one) and, where
-    the subsets are not halves, another spread. Both are put right (`uncertainty`, equation 1).
+    CKA on fewer images has another expectation (the biased estimator a higher one) and another
+    spread. Both are put right (`uncertainty`, equation 1).
 
     Parameters
     ----------
@@ -90,8 +89,7 @@ def plausible(resamples: Resamples) -> np.ndarray:
         Their mean is the estimate.
     """
     matrices = resamples.matrices.numpy()
-    factor = (resamples.size / (resamples.n - resamples.size)) ** 0.5
-    return resamples.estimate.numpy() + factor * (matrices - matrices.mean(axis=0))
+    return resamples.estimate.numpy() + resamples.widening * (matrices - matrices.mean(axis=0))
 
 
 def maximise(
@@ -198,8 +196,8 @@ def _estimate_and_resamples(
     """The weighted mean, plausible other ones, and how many of their deviations the limit is below."""
     several = {proxy: plausible(resamples[proxy]) for proxy in weights}
     first = next(resamples[proxy] for proxy in weights)
-    reach = float(student.ppf((1 + first.level) / 2, len(first.matrices) - 1))
-    return [combined_similarity(matrices, weights), *combined_similarity(several, weights)], reach
+    whole = combined_similarity(matrices, weights)
+    return [whole, *combined_similarity(several, weights)], first.quantile
 
 
 def _found(selection: RobustSelection, proof: RobustProof) -> Found:

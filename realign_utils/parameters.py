@@ -215,7 +215,7 @@ class Parameters(_Section):
         "biased", description="HSIC estimator of the CKA that the search maximises"
     )
     resamples: int = Field(
-        200, ge=20, description="random halves of the images, from which standard errors come"
+        200, ge=20, description="random nine tenths of the images, from which standard errors come"
     )
     curve_sizes: list[Annotated[int, Field(ge=4)]] = Field(
         [50, 100, 200, 500, 1000, 2000, 5000],

@@ -84,18 +84,30 @@ def box_of(picture: str, split: str, seed: int, index: int) -> tuple[int, int, i
     (int, int, int, int)
         Left, upper, right and lower edge in pixels: a square inside one cell of the split.
     """
-    digest = hashlib.sha256(f"{seed}/{split}/{picture}/{index}".encode()).digest()
-    draws = [int.from_bytes(digest[8 * i : 8 * i + 8], "big") / 2**64 for i in range(4)]
+    (row, column), *draws = _cell_and_draws(picture, split, seed, index)
     width, height = _picture(picture).size
-    cells = cells_of(picture, split)
-    row, column = cells[int(draws[0] * len(cells))]
     left, right = column * width // GRID, (column + 1) * width // GRID
     upper, lower = row * height // GRID, (row + 1) * height // GRID
     shorter = min(right - left, lower - upper)
-    side = round(shorter * (SMALLEST_CROP + (1 - SMALLEST_CROP) * draws[1]))
-    left += int(draws[2] * (right - left - side + 1))
-    upper += int(draws[3] * (lower - upper - side + 1))
+    side = round(shorter * (SMALLEST_CROP + (1 - SMALLEST_CROP) * draws[0]))
+    left += int(draws[1] * (right - left - side + 1))
+    upper += int(draws[2] * (lower - upper - side + 1))
     return left, upper, left + side, upper + side
+
+
+def cell_of(identifier: str) -> str:
+    """The cell in which a patch of that identifier lies, as ``<picture>/<row>/<column>``."""
+    split, seed, picture, index = identifier.split("/")
+    (row, column), *_ = _cell_and_draws(picture, split, int(seed.removeprefix("seed")), int(index))
+    return f"{picture}/{row}/{column}"
+
+
+def _cell_and_draws(picture: str, split: str, seed: int, index: int) -> tuple:
+    """The cell of a patch, and three numbers from 0 to 1: its size and its place in the cell."""
+    digest = hashlib.sha256(f"{seed}/{split}/{picture}/{index}".encode()).digest()
+    draws = [int.from_bytes(digest[8 * i : 8 * i + 8], "big") / 2**64 for i in range(4)]
+    cells = cells_of(picture, split)
+    return cells[int(draws[0] * len(cells))], *draws[1:]
 
 
 def cut(

@@ -92,6 +92,15 @@ def _device(name: str) -> torch.device:
         ) from error
 
 
+def device_of_arithmetic(names: str) -> str:
+    """The one device on which similarities are computed, where features may use several.
+
+    The first of several; the CPU instead of Apple's GPUs, which have no float64.
+    """
+    first = names.split(",")[0].strip()
+    return "cpu" if first == "mps" else first
+
+
 def name_of_device(names: str) -> str:
     """What a device is called: ``cpu``, or the name of the GPU; several with their number."""
     found = devices_of(names)

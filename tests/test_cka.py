@@ -63,6 +63,9 @@ BAD_SCALES = {
     "an image 1e4 × the others": lambda features: [
         x * np.float32([[1e4]] + [[1]] * 99) for x in features
     ],
+    "an image 1e5 × the others": lambda features: [
+        x * np.float32([[1e5]] + [[1]] * 99) for x in features
+    ],
     "a constant column at 1e6": lambda features: [
         np.c_[x, np.full(100, 1e6, np.float32)] for x in features
     ],
@@ -73,10 +76,15 @@ BAD_SCALES = {
 }
 
 
+ROUTES = {"gram": (3, 40, 120, 200, 700), "features": (2, 3, 4, 5, 6)}
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("scales", BAD_SCALES)
-def test_equals_the_textbook_in_float64(scales, estimator):
-    features = BAD_SCALES[scales](make_features(1))
+@pytest.mark.parametrize("route", ROUTES)
+def test_equals_the_textbook_in_float64(route, scales, estimator):
+    features = BAD_SCALES[scales](make_features(1, dimensions=ROUTES[route]))
+    assert plan(100, [x.shape[1] for x in features]).route == route
     result = cka_matrix(features, estimator=estimator)
     assert result.dtype == torch.float64
     np.testing.assert_allclose(result, textbook_cka(features, estimator), atol=1e-6, rtol=0)
@@ -239,11 +247,22 @@ def test_epsilon_is_added_to_the_denominator_as_in_the_portal(epsilon):
 
 def test_zero_hsic_is_nan_with_a_reason():
     features = [np.eye(30, dtype=np.float32), *make_features(1, n=30, dimensions=(4, 5))]
-    with pytest.warns(RuntimeWarning, match="CKA of simplex is NaN: its HSIC with itself is zero"):
+    with pytest.warns(RuntimeWarning, match="CKA of simplex is NaN: its HSIC with itself is below"):
         result = cka_matrix(features, estimator="debiased", names=["simplex", "a", "b"])
     assert torch.isnan(result[0]).all()
     assert torch.isnan(result[:, 0]).all()
     assert torch.isfinite(result[1:, 1:]).all()
+
+
+def test_a_turned_simplex_is_rounding_and_no_more():
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(30, 30)))[0].astype(np.float32)
+    sums = gram_sums([turn, *make_features(1, n=30, dimensions=(4, 5))])
+    assert list(undefined(sums, "debiased")) == ["model 0"]
+
+
+def test_an_image_far_from_all_others_hides_no_model():
+    features = BAD_SCALES["an image 1e5 × the others"](make_features(1))
+    assert undefined(gram_sums(features), "debiased") == {}
 
 
 def test_the_same_model_has_a_biased_value():

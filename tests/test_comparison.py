@@ -68,7 +68,7 @@ def test_without_room_for_the_stack_the_curve_is_the_same(estimator):
     options = {"names": NAMES, "resamples": 8, "sizes": [60]}
     expected = compare(features, **options)[estimator]
     result = compare(features, memory=7 * 10**7, **options)[estimator]
-    assert (expected.resamples.size, result.resamples.size) == (900, 900)
+    assert (expected.resamples.size, result.resamples.size) == (1620, 900)
     torch.testing.assert_close(result.similarity, expected.similarity, atol=1e-6, rtol=0)
     torch.testing.assert_close(result.curve[60], expected.curve[60], atol=1e-6, rtol=0)
 
@@ -97,10 +97,25 @@ def test_the_biased_curve_falls_with_its_chance_level_and_the_debiased_does_not(
     assert debiased["chance"].abs().max() < 1e-9
 
 
-def test_an_interval_narrows_with_the_square_root_of_the_images(compared):
-    curve = compared["biased"].learning_curve(NAMES)
-    width = (curve["high"] - curve["low"]) * curve["n"] ** 0.5
-    np.testing.assert_allclose(width, width.iloc[-1])
+def test_the_interval_of_few_images_is_of_the_subsets_drawn(features):
+    compared = compare(features, names=NAMES, resamples=80, sizes=[15, 45], seed=3)["biased"]
+    curve = compared.learning_curve(["a", "c"]).set_index("n")["standard_error"]
+    spread = float(compared.curve[15][:, 0, 2].std())
+    assert curve[15] == pytest.approx(spread / 0.75**0.5)  # 1 − 15 / 60
+    assert curve[45] == pytest.approx(curve[60] * (60 / 45) ** 0.5)
+
+
+def test_more_images_of_the_same_groups_do_not_lessen_what_groups_add():
+    features = [np.repeat(x, 5, axis=0) for x in make_features(2, n=40)]
+    groups = np.repeat(range(40), 5).tolist()
+    options = {"names": NAMES, "resamples": 80, "sizes": [20, 100, 180]}
+    grouped, alone = (
+        compare(features, groups=g, **options)["debiased"].learning_curve(["a", "b"])
+        for g in (groups, None)
+    )
+    added = grouped["standard_error"] ** 2 - alone["standard_error"] ** 2
+    assert added[0] == pytest.approx(added[1])
+    assert added[0] > 0
 
 
 def test_an_interval_of_few_images_is_that_of_many_samples_of_so_many():
@@ -124,7 +139,7 @@ def test_a_difference_is_paired(compared):
     one, other = comparison.mean(["a", "b"]), comparison.mean(["a", "c"])
     assert gap.estimate == pytest.approx(one.estimate - other.estimate)
     of_pairs = comparison.resamples.matrices[:, 0, 1] - comparison.resamples.matrices[:, 0, 2]
-    assert gap.standard_error == pytest.approx(float(of_pairs.std()))  # halves: the factor is 1
+    assert gap.standard_error == pytest.approx(3 * float(of_pairs.std()))  # √(54 / 6)
 
 
 def test_averages_are_over_pairs_of_different_models(compared):

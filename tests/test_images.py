@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from torchvision import datasets
 
 from realign_utils import image_archives, images, parameters, patches
 from realign_utils.errors import UserError
-from realign_utils.images import load_images, manifest, mosaic, sample
+from realign_utils.images import groups_of, load_images, manifest, mosaic, sample
 
 PATCHES = {"kind": "patches", "split": "train", "number": 40}
 
@@ -510,3 +511,13 @@ def test_an_image_set_survives_the_way_to_another_process() -> None:
     loaded = load_images(PATCHES, name="mine")
     again = pickle.loads(pickle.dumps(loaded))
     np.testing.assert_array_equal(again.read(7), loaded.read(7))
+
+
+def test_patches_of_one_cell_are_one_group_and_other_images_their_own():
+    source = {"kind": "patches", "split": "proxy_full", "number": 60, "classes": ["coffee"]}
+    groups = groups_of(manifest(load_images(source, name="some")))
+    assert len(set(groups)) == patches.CELLS["proxy_full"]
+    cells = {f"coffee/{row}/{column}" for row, column in patches.cells_of("coffee", "proxy_full")}
+    assert set(groups) == cells
+    table = pd.DataFrame({"dataset_name": ["x", "x"], "image_identifier": ["a/b", "a/c"]})
+    assert len(set(groups_of(table))) == 2

@@ -14,6 +14,7 @@ from realign_utils.intervals import (
     apart,
     by_measure,
     call,
+    lead_sentence,
     leads,
     learning_curves,
     mean_intervals,
@@ -155,6 +156,17 @@ def test_an_unsure_lead_says_so(comparisons):
     assert (unsure["verdict"] == CLOSE).all()
 
 
+def test_one_submission_has_no_lead_and_the_first_of_several_is_named(comparisons):
+    texts = []
+    for sets in ({"S1": ["a", "b"]}, SETS):
+        means, gaps = mean_intervals(comparisons, sets), paired_differences(comparisons, sets)
+        means, gaps = (table[table["estimator"] == "biased"] for table in (means, gaps))
+        texts.append(lead_sentence(leads(means, gaps), means, "one"))
+    assert texts[0] == "On *one* there is one submission only, and so no lead."
+    assert texts[1].startswith("On *one*, S1 is ahead of S3 by ")
+    assert "Of the 4 leads" in texts[1]
+
+
 def test_few_and_many_images_stand_side_by_side(comparisons):
     curves = learning_curves(comparisons, SETS)
     table = against_images(curves, "one", [20, 500])
@@ -165,14 +177,17 @@ def test_few_and_many_images_stand_side_by_side(comparisons):
     assert many["debiased"] == pytest.approx(comparisons["one"]["debiased"].mean(models).estimate)
 
 
-def test_the_order_is_steady_from_the_last_change_on():
+@pytest.mark.parametrize(("low", "number"), [(0.5, 40), (-0.5, None)])
+def test_a_sure_order_is_steady_from_the_last_change_on(low, number):
     rows = [
         ("p", "biased", n, name, mean)
         for n, means in {10: (1, 2), 20: (2, 1), 40: (1, 2), 80: (3, 4)}.items()
         for name, mean in zip(("S1", "S2"), means, strict=True)
     ]
     curves = pd.DataFrame(rows, columns=["images", "estimator", "n", "submission", "mean"])
-    assert steady_from(curves, "p", "biased") == 40
+    gap = ("p", "biased", "S2", "S1", low, 1.5)
+    gaps = pd.DataFrame([gap], columns=["images", "estimator", "first", "second", "low", "high"])
+    assert steady_from(curves, gaps, "p", "biased") == number
 
 
 def test_measures_are_set_beside_both_estimators_of_cka(comparisons):

@@ -79,6 +79,14 @@ def test_the_defaults_are_the_demo_s(name: str) -> None:
 
 
 @every_notebook
+def test_no_computation_is_given_several_devices(name: str) -> None:
+    calls = [n for n in ast.walk(code_after_parameters(name)) if isinstance(n, ast.Call)]
+    given = [k.value for call in calls for k in call.keywords if k.arg == "device"]
+    whole = [v for v in given if isinstance(v, ast.Name) and v.id == "device"]
+    assert not whole or name == "1_extract"  # extraction shares the images out among them
+
+
+@every_notebook
 def test_no_notebook_defines_functions(name: str) -> None:
     defined = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
     assert not any(isinstance(node, defined) for node in ast.walk(code_after_parameters(name)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -10,6 +11,7 @@ from realign_utils.chance import chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_sums
 from realign_utils.errors import UserError
 from realign_utils.uncertainty import (
+    draw_plan,
     draw_subsets,
     jackknife,
     mean_of_pairs,
@@ -50,8 +52,8 @@ def some_features():
 
 @each_estimator
 def test_a_resample_is_the_cka_of_its_images(features, estimator):
-    result = resample(features, size=40, draws=5, seed=3, estimator=estimator)
-    for images, matrix in zip(draw_subsets(60, 40, 5, seed=3), result.matrices, strict=True):
+    result = resample(features, size=50, draws=5, seed=3, estimator=estimator)
+    for images, matrix in zip(draw_subsets(60, 50, 5, seed=3), result.matrices, strict=True):
         expected = cka_matrix([x[images] for x in features], estimator=estimator)
         torch.testing.assert_close(matrix, expected, atol=1e-6, rtol=0)
 
@@ -76,6 +78,58 @@ def test_subsets_repeat_no_image():
     assert all(len(set(images.tolist())) == 30 for images in draw_subsets(60, 30, 20, seed=0))
 
 
+def test_images_of_a_group_are_drawn_together(features):
+    groups = [place // 3 for place in range(60)]
+    plan = draw_plan(60, groups, None, 20, 0, fits=True)
+    assert (plan.size, plan.groups) == (54, (18, 20))
+    for images in plan.subsets:
+        assert len(images) == 54
+        assert all((np.bincount(images // 3) == 3)[np.unique(images // 3)])
+
+
+def test_copies_in_groups_are_no_more_sure_than_the_originals():
+    features = make_features(np.random.default_rng(5), make_loadings(5), 80)
+    copies = [np.repeat(x + 1e-3 * x[::-1], 3, axis=0) for x in features]
+    once = resample(features, estimator="debiased").standard_error[0, 1]
+    options = {"estimator": "debiased", "draws": 200}
+    alone = resample(copies, **options).standard_error[0, 1]
+    grouped = resample(copies, groups=np.repeat(range(80), 3).tolist(), **options)
+    assert grouped.standard_error[0, 1] == pytest.approx(once, rel=0.25)
+    assert alone < 0.7 * once  # as if there were three times as many images
+
+
+def test_images_that_are_their_own_groups_are_drawn_as_without(features):
+    grouped, plain = (resample(features, draws=3, groups=g) for g in (range(60), None))
+    assert torch.equal(grouped.matrices, plain.matrices)
+    assert (grouped.size, grouped.groups) == (plain.size, None)
+
+
+@pytest.mark.parametrize(("lost", "known"), [(1, True), (10, False)])
+def test_a_few_undefined_subsets_are_left_out_and_many_are_not_hidden(features, lost, known):
+    result = resample(features, draws=40, estimator="debiased")
+    matrices = result.matrices.clone()
+    matrices[:lost, 1], matrices[:lost, :, 1] = torch.nan, torch.nan
+    error = replace(result, matrices=matrices).standard_error
+    assert bool(error[0, 1].isfinite()) == known
+    assert torch.equal(error[0, 2], result.standard_error[0, 2])
+    if known:
+        expected = replace(result, matrices=result.matrices[lost:]).standard_error
+        torch.testing.assert_close(error[0, 1], expected[0, 1])
+
+
+def test_models_that_are_undefined_on_subsets_are_named_with_their_number(features):
+    # all images equally far apart without the last two
+    simplex = np.vstack(
+        [
+            np.eye(58, 60),
+            3 * np.eye(2, 60, 58),
+        ]
+    )
+    options = {"size": 30, "draws": 40, "estimator": "debiased", "names": list("abcd")}
+    with pytest.warns(RuntimeWarning, match=r"CKA of d is undefined on \d+ of 40 resamples"):
+        resample([*features, simplex], **options)
+
+
 def test_interval_is_symmetric_about_the_estimate(features):
     result = resample(features, draws=50)
     torch.testing.assert_close((result.low + result.high) / 2, result.estimate)
@@ -85,6 +139,13 @@ def test_interval_is_symmetric_about_the_estimate(features):
 def test_a_higher_level_gives_a_wider_interval(features):
     narrow, wide = (resample(features, draws=50, level=level) for level in (0.8, 0.99))
     assert ((wide.high - narrow.high).fill_diagonal_(1) > 0).all()
+
+
+def test_few_images_of_many_lend_the_biased_estimator_the_debiased_spread(features):
+    biased = resample(features, size=20, draws=5)
+    debiased = resample(features, size=20, draws=5, estimator="debiased")
+    torch.testing.assert_close(biased.standard_error, debiased.standard_error)
+    torch.testing.assert_close(biased.matrices.mean(0), biased.estimate)
 
 
 @pytest.mark.parametrize("size", [20, 30, 40])
@@ -145,6 +206,26 @@ def test_a_set_of_one_model_is_an_error(features):
         resample(features, draws=3).of_mean([1])
 
 
+def simulate(estimator, n, dimensions, noise, size=None, *, times, draws):
+    """Estimates, standard errors and half lengths of the intervals, each (times,), of one pair."""
+    loadings, generator, found = make_loadings(4, dimensions), np.random.default_rng(4), []
+    for seed in range(times):
+        features = make_features(generator, loadings, n, noise)
+        result = resample(features, draws=draws, seed=seed, estimator=estimator, size=size)
+        parts = result.estimate, result.standard_error, result.high - result.estimate
+        found.append([part[0, 1].item() for part in parts])
+    return np.array(found).T
+
+
+UNRELATED = 1e6  # noise beside which the shared latent variables vanish
+WIDE = ("biased", 60, (240, 240), 3.0)
+
+
+def test_the_standard_error_is_that_of_many_samples_even_of_wide_features():
+    estimates, errors, _ = simulate(*WIDE, times=200, draws=30)
+    assert 0.85 < errors.mean() / estimates.std() < 1.2  # halves of the images: 0.7
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "noise"), [(60, 1.0), (120, 0.3), (200, 5.0)])
 def test_intervals_cover_the_population_value_in_90_to_98_percent(n, noise):
@@ -152,13 +233,38 @@ def test_intervals_cover_the_population_value_in_90_to_98_percent(n, noise):
     population = torch.from_numpy(population_cka(loadings, noise))
     for draw in range(500):
         features = make_features(generator, loadings, n, noise)
-        result = resample(features, draws=100, seed=draw, estimator="debiased")
+        result = resample(features, draws=60, seed=draw, estimator="debiased")
         inside += ((result.low <= population) & (population <= result.high)).double()
         mean = result.of_mean([0, 1, 2])
         means += mean.low <= mean_of_pairs(population, [0, 1, 2]) <= mean.high
     pairs = inside[*np.triu_indices(3, 1)] / 500
     shares = [*pairs.tolist(), means / 500]
     assert all(0.90 <= share <= 0.98 for share in shares), shares
+
+
+@pytest.mark.slow
+@each_estimator
+@pytest.mark.parametrize(
+    ("n", "dimensions", "noise"),
+    [(100, (400, 400), 3.0), (200, (100, 100), 3.0), (60, (8, 20), 1.0)],
+)
+def test_intervals_cover_the_estimators_expectation_in_90_to_98_percent(
+    estimator, n, dimensions, noise
+):
+    estimates, _, reach = simulate(estimator, n, dimensions, noise, times=500, draws=60)
+    assert 0.90 <= (abs(estimates - estimates.mean()) <= reach).mean() <= 0.98
+
+
+@pytest.mark.slow
+@each_estimator
+@pytest.mark.parametrize(("noise", "size"), [(3.0, 20), (3.0, 100), (UNRELATED, None)])
+def test_intervals_of_small_subsets_or_unrelated_models_err_on_the_safe_side(
+    estimator, noise, size
+):
+    options = {"times": 300, "draws": 60, "size": size}
+    estimates, errors, reach = simulate(estimator, 200, (100, 100), noise, **options)
+    assert (abs(estimates - estimates.mean()) <= reach).mean() >= 0.90
+    assert errors.mean() / estimates.std() < 2
 
 
 def permuted_cka(features, estimator):
@@ -203,6 +309,8 @@ def test_unrelated_models_are_at_the_chance_level():
         ({"size": 3}, "resamples of 3 images; from 4 to 59 of the 60"),
         ({"size": 60}, "resamples of 60 images; from 4 to 59 of the 60"),
         ({"draws": 1}, "1 resamples; two or more"),
+        ({"groups": [1] * 59}, "groups of 59 images for 60 images"),
+        ({"groups": [1] * 30 + [2] * 30}, "2 groups of images; an interval needs 5 or more"),
         ({"level": 95}, "level 95 of the intervals; between 0 and 1"),
         ({"estimator": "unbiased"}, "unknown estimator 'unbiased'"),
     ],

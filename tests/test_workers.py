@@ -33,7 +33,7 @@ from realign_utils import workers as workers_module
 from realign_utils.errors import UserError
 from realign_utils.extraction import INDEX
 from realign_utils.features import Extraction, extract
-from realign_utils.settings import Settings, devices_of
+from realign_utils.settings import Settings, device_of_arithmetic, devices_of
 from realign_utils.workers import largest_first
 
 MODELS = several(5)
@@ -209,6 +209,14 @@ def test_a_gpu_each_is_what_auto_means(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert [str(device) for device in devices_of("auto")] == ["cuda:0", "cuda:1", "cuda:2"]
     assert devices_of("cuda") == devices_of("auto")
+
+
+@pytest.mark.parametrize(
+    ("names", "one"),
+    [("cuda:1, cuda:2", "cuda:1"), ("auto", "auto"), ("mps", "cpu"), ("cpu", "cpu")],
+)
+def test_similarities_are_computed_on_one_device_that_has_float64(names, one):
+    assert device_of_arithmetic(names) == one
 
 
 def test_devices_of_two_kinds_are_refused():
