@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from realign_utils.calibrate import mean_similarity
 from realign_utils.objectives import Found, combined_similarity, maximise, plausible
@@ -103,12 +102,16 @@ def alternatives_table(
         if not one.searched or (submissions[name].get("objective") or "mean") != "mean":
             continue
         matrices = combined_similarity(several, submissions[name]["proxies"])
-        rows.append({"submission": name} | _alternatives(one.found, matrices, models))
+        # Of several proxies the one of which least is known decides how wide an interval is.
+        quantile = max(resamples[proxy].quantile for proxy in submissions[name]["proxies"])
+        rows.append({"submission": name} | _alternatives(one.found, matrices, models, quantile))
     return pd.DataFrame(rows, columns=["submission", *ALTERNATIVE])
 
 
-def _alternatives(found: Found, matrices: np.ndarray, models: Sequence[str]) -> dict[str, Any]:
-    best, quantile = found.certificate, float(student.ppf(0.975, len(matrices) - 1))
+def _alternatives(
+    found: Found, matrices: np.ndarray, models: Sequence[str], quantile: float
+) -> dict[str, Any]:
+    best = found.certificate
     own = np.array([mean_similarity(matrix, best.indices) for matrix in matrices])
     low = found.score - quantile * own.std(ddof=1)
     good = equally_good(found.similarity, best, low)
