@@ -49,8 +49,8 @@ from realign_utils.measures import MEASURES
 from realign_utils.objectives import plausible
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
+from realign_utils.registry import members as members_of
 from realign_utils.registry import read_registry
-from realign_utils.selection import members as members_of
 from realign_utils.settings import device_of_arithmetic
 from realign_utils.stability import regret_table
 from realign_utils.store import write_text

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from realign_utils.calibrate import pair_values
 from realign_utils.cka import cka_matrix
 from realign_utils.features import extract, read_features
 from realign_utils.images import first
+from realign_utils.settings import PLAIN
 
 WAYS: dict[str, dict[str, Any]] = {
     "channels_last": {"channels_last": True},
@@ -19,8 +21,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "compile": {"compile": True},
 }
 """Options of `features.extract` by their name in a profile."""
-
-PLAIN = {"dtype": "float32", "channels_last": False, "compile": False}
 
 IMAGES = 500
 """Images that are enough for it."""
@@ -109,9 +109,9 @@ def _differences(
     exact: list[np.ndarray], other: list[np.ndarray], estimator: str
 ) -> tuple[int, float, float]:
     """Number of pairs, and the largest and the mean absolute difference of their CKA."""
-    pairs = np.triu_indices(len(exact), 1)
-    if not len(pairs[0]):
+    if len(exact) < 2:
         return 0, float("nan"), float("nan")
-    one, two = (cka_matrix(f, estimator=estimator).cpu().numpy()[pairs] for f in (exact, other))
+    matrices = (cka_matrix(f, estimator=estimator).cpu().numpy() for f in (exact, other))
+    one, two = (pair_values(matrix, range(len(exact))) for matrix in matrices)
     difference = np.abs(one - two)
     return len(difference), float(difference.max()), float(difference.mean())

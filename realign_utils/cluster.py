@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from importlib.metadata import version
 from threading import Lock
 from typing import Any
@@ -139,7 +139,7 @@ def _client(address: str) -> Iterator[tuple[Any, int]]:
         options = {"n_workers": number, "threads_per_worker": 2, "dashboard_address": None}
         # Without a limit of memory: it would be an equal share, and models are not equal.
         cluster = distributed.LocalCluster(processes=True, memory_limit=None, **options)
-    with closing(cluster) if local else _nothing():
+    with closing(cluster) if local else nullcontext():
         try:
             client = distributed.Client(cluster if local else address, timeout=ANSWER)
         except (OSError, TimeoutError, ValueError) as error:
@@ -150,11 +150,6 @@ def _client(address: str) -> Iterator[tuple[Any, int]]:
             except TimeoutError as error:
                 raise UserError(f"cluster {address!r} has no workers: start some") from error
             yield client, number
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def _versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from realign_utils.calibrate import pair_values
 from realign_utils.chance import Chance, chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, cka_of_sums, gram_sums
 from realign_utils.grams import MEMORY, GramStack
@@ -87,7 +88,7 @@ class Comparison:
 
     def pair_values(self) -> np.ndarray:
         """CKA of the pairs of different models, (m (m - 1) / 2,)."""
-        return self.similarity.numpy()[np.triu_indices(len(self.names), 1)]
+        return pair_values(self.similarity.numpy(), range(len(self.names)))
 
     def pair_averages(self) -> pd.Series:
         """Means over all pairs of different models: CKA, its standard error, the chance level."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from realign_utils.errors import UserError
 from realign_utils.limits import Limit, count_limit, exclude, include, require_feasible
-from realign_utils.registry import choose
+from realign_utils.registry import members
 
 ENDS = {"at_least": "at least", "at_most": "at most"}
 
@@ -39,19 +39,17 @@ def limits_of(
         among `models`.
     """
     asked = {key: value for key, value in (constraints or {}).items() if value}
-    place = {name: row for row, name in enumerate(models)}
     limits = []
     if fixed := asked.get("include"):
-        rows = _rows(fixed, registry, place)
-        if missing := [name for name in fixed if name not in place]:
+        rows = members(registry, fixed, models)
+        if missing := [name for name in fixed if name not in models]:
             reason = f"is not among the {len(models)} models that can be chosen"
             raise UserError(f"include: {missing[0]!r} {reason}")
         limits += include(rows, len(models), models)
     if barred := asked.get("exclude"):
-        known = [name for name in choose(registry, barred).index if name in place]
-        limits += exclude(_rows(known, registry, place), len(models), models)
+        limits += exclude(members(registry, barred, models), len(models), models)
     for query, ends in asked.get("counts", {}).items():
-        rows = _rows(query, registry, place)
+        rows = members(registry, query, models)
         for end, value, words in _ends(ends):
             name = f"{words} {value} of {query}"
             limits.append(count_limit(rows, len(models), name=name, **{end: value}))
@@ -88,14 +86,6 @@ def conflicts(
     except UserError as error:
         return [f"constraints: {error}"]
     return []
-
-
-def _rows(
-    which: str | Sequence[str], registry: pd.DataFrame, place: Mapping[str, int]
-) -> list[int]:
-    if not isinstance(which, str) and not which:
-        return []
-    return [place[name] for name in choose(registry, which).index if name in place]
 
 
 def _ends(ends: Mapping[str, float | None]) -> Iterator[tuple[str, float, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 
 from realign_utils.models import LayerOutput
 from realign_utils.pixels import ReadPixels, normalise, one_ahead
-from realign_utils.settings import Settings, autocast, name_of_device
+from realign_utils.settings import PLAIN, Settings, autocast, name_of_device
 from realign_utils.store import key_of, write_json
 
 _WEEK = 7 * 86_400.0
@@ -170,9 +170,5 @@ class BatchSizes:
     def _path(self, model: str, crop: int) -> Path:
         device = name_of_device(str(self.device))
         given: dict[str, Any] = {"model": model, "crop": crop, "device": device}
-        arithmetic = {
-            key: value
-            for key, value in asdict(self.settings).items()
-            if key in ("batch_size", "dtype", "channels_last", "compile")
-        }
+        arithmetic = {name: getattr(self.settings, name) for name in ("batch_size", *PLAIN)}
         return self.settings.store / "batch_sizes" / f"{key_of(given | arithmetic)}.json"

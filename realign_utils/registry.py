@@ -113,6 +113,28 @@ def choose(registry: pd.DataFrame, which: str | Sequence[str]) -> pd.DataFrame:
     return registry.loc[names]
 
 
+def members(registry: pd.DataFrame, which: str | list[str], models: Sequence[str]) -> list[int]:
+    """Places, in a list of models, of those that a query or list chooses from the registry.
+
+    Parameters
+    ----------
+    registry : pandas.DataFrame
+        All models, those without features too.
+    which : str or list of str
+        As for `registry.choose`.
+    models : sequence of str
+        The models that have features.
+
+    Returns
+    -------
+    list of int
+        Ascending for a query, in the list's order for a list; a chosen model without features
+        is left out.
+    """
+    place = {name: i for i, name in enumerate(models)}
+    return [place[name] for name in choose(registry, which).index if name in place]
+
+
 def _unknown_model(name: object, registry: pd.DataFrame) -> UserError:
     tagged = [model for model in registry.index if model.partition(".")[0] == name]
     if tagged:  # timm's tag was left out: nearer than any name of similar spelling

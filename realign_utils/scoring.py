@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from realign_utils.calibrate import mean_similarity
 from realign_utils.cka import cka_matrix
 from realign_utils.errors import UserError, unknown
 from realign_utils.features import extract, read_features
@@ -151,5 +152,4 @@ def mean_portal_cka(
     files = done.index.groupby("model", sort=False)["file"]
     features = [np.concatenate([read_features(store, f) for f in group]) for _, group in files]
     matrix = cka_matrix(features, names=list(files.groups), epsilon=PORTAL_EPSILON)
-    pairs = matrix.numpy()[np.triu_indices(len(features), 1)]
-    return float(pairs.mean()), len(features)
+    return mean_similarity(matrix.numpy(), range(len(features))), len(features)

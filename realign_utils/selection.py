@@ -48,28 +48,6 @@ class Chosen:
     searched: bool = True
 
 
-def members(registry: pd.DataFrame, which: str | list[str], models: Sequence[str]) -> list[int]:
-    """Places, in a list of models, of those that a query or list chooses from the registry.
-
-    Parameters
-    ----------
-    registry : pandas.DataFrame
-        All models, those without features too.
-    which : str or list of str
-        As for `registry.choose`.
-    models : sequence of str
-        The models that have features.
-
-    Returns
-    -------
-    list of int
-        Ascending for a query, in the list's order for a list; a chosen model without features
-        is left out.
-    """
-    place = {name: i for i, name in enumerate(models)}
-    return [place[name] for name in choose(registry, which).index if name in place]
-
-
 def choose_models(
     submission: Mapping[str, Any],
     matrices: Mapping[str, np.ndarray],

@@ -15,6 +15,8 @@ from realign_utils.models import POOLINGS
 from realign_utils.pixels import INTERPOLATIONS, cores
 
 DTYPES = ("float32", "bfloat16", "float16")
+PLAIN = {"dtype": "float32", "channels_last": False, "compile": False}
+"""Settings of the plain arithmetic: nothing is traded for speed."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Settings:
 
     @property
     def exact(self) -> bool:
-        """Whether the arithmetic is the plain one: float32, nothing traded for speed."""
-        return self.dtype == "float32" and not self.channels_last and not self.compile
+        """Whether the arithmetic is the plain one."""
+        return all(getattr(self, name) == value for name, value in PLAIN.items())
 
 
 def devices_of(names: str) -> list[torch.device]:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from realign_utils.arithmetic import IMAGES, PLAIN, arithmetics, examined
+from realign_utils.arithmetic import IMAGES, arithmetics, examined
 from realign_utils.errors import UserError
 from realign_utils.features import Extraction, extract
 from realign_utils.images import first, load_images
 from realign_utils.parameters import Parameters
 from realign_utils.profiles import sources_under, under
 from realign_utils.registry import choose, read_registry
+from realign_utils.settings import PLAIN
 from realign_utils.workers import largest_first
 
 SLURM = """#!/bin/bash

@@ -16,14 +16,8 @@ from realign_utils.certificate_files import load_certificate
 from realign_utils.errors import UserError
 from realign_utils.matrices import read_matrix
 from realign_utils.objectives import combined_similarity
-from realign_utils.registry import read_registry
-from realign_utils.selection import (
-    choose_models,
-    members,
-    save_proof,
-    summary_row,
-    trajectory_table,
-)
+from realign_utils.registry import members, read_registry
+from realign_utils.selection import choose_models, save_proof, summary_row, trajectory_table
 
 ROOT = Path(__file__).parent.parent
 POOLS = {"full": "all", "hybrid": "mechanism == 'hybrid'"}
