@@ -54,7 +54,7 @@ from realign_utils.registry import read_registry
 from realign_utils.settings import device_of_arithmetic
 from realign_utils.stability import regret_table
 from realign_utils.store import write_text
-from realign_utils.uncertainty import LARGE
+from realign_utils.subsets import LARGE
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 

@@ -19,16 +19,12 @@ from realign_utils.chance import Chance, chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, cka_of_sums, gram_sums
 from realign_utils.grams import MEMORY, GramStack
 from realign_utils.progress import track
+from realign_utils.subsets import LARGE, draw_plan, draw_subsets, stack_if_it_fits, subset_sums
 from realign_utils.uncertainty import (
-    LARGE,
     Interval,
     Resamples,
-    draw_plan,
-    draw_subsets,
     mean_of_pairs,
     moved_to,
-    stack_if_it_fits,
-    subset_sums,
     warn_of_undefined,
 )
 
