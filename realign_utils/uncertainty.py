@@ -196,8 +196,7 @@ def resample(
     UserError
         As `cka_matrix`; or if `size`, `draws` or `level` is impossible.
     """
-    if not 0 < level < 1:
-        raise UserError(f"level {level} of the intervals; between 0 and 1 is allowed")
+    check_level(level)
     keywords = {"names": names, "device": device, "memory": memory}
     stack = stack_if_it_fits(features, identifiers=identifiers, **keywords)
     source = features if stack is None else stack
@@ -214,6 +213,12 @@ def resample(
     if kind != estimator:
         matrices = moved_to(estimate, matrices)
     return Resamples(estimate, matrices, plan.size, n, level, plan.groups)
+
+
+def check_level(level: float) -> None:
+    """Refuse a level of intervals that is not between 0 and 1."""
+    if not 0 < level < 1:
+        raise UserError(f"level {level} of the intervals; between 0 and 1 is allowed")
 
 
 def warn_of_undefined(names: Sequence[str], matrices: torch.Tensor) -> None:
