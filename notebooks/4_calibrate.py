@@ -93,9 +93,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "classes": "all",
     "resolution": 32,
 }
-larger = {
-    "cifar100_like": 2000
-}  # more images of a proxy, for its learning curve alone, such as cifar100: 2000
+larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
 k = 8  # models in a submission
 seed = 0  # seed of the search and of the figures
 estimator = "biased"  # HSIC estimator of the CKA that the search maximises
@@ -290,6 +288,8 @@ shown.pivot(index="n", columns="submission", values="mean").round(4)
 # %%
 index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
 where = device_of_arithmetic(device)
+
+# %%
 found = []
 for s in track(sets, "other measures"):
     files = {n: [index[s, m] for m in ms] for n, ms in names.items()}
