@@ -27,7 +27,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown, display
 
-from realign_utils.comparison import FEWER, compare
+from realign_utils.comparison import compare
 from realign_utils.comparison_files import write_comparison
 from realign_utils.features import images_of, read_features
 from realign_utils.images import groups_of
@@ -96,7 +96,7 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # The subsets are taken from the Gram matrices that are there already. Where these are too large for the memory, smaller subsets are
 # computed from the features, the debiased estimator's spread stands for both, and there is no jackknife. In the same pass smaller samples
 # are drawn, for the learning curves of `4_calibrate`; the largest sizes are drawn only a few times. A GPU is then advisable. A larger set
-# of images, which serves the curve alone, gets a quarter of the subsets.
+# of images, which serves the curve alone, gets half of the subsets.
 #
 # **Chance** is the value that is left when one model's images are shuffled: what unrelated models would have. Mean and deviation over
 # all shuffles are known in closed form, so nothing is shuffled.
@@ -106,7 +106,7 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 
 # %%
 where = device_of_arithmetic(device)
-fewer = {larger_name(proxy): max(20, resamples // FEWER) for proxy in larger}
+fewer = {larger_name(proxy): max(20, resamples // 2) for proxy in larger}
 compared = {}
 for place, name in enumerate(track(sets, "CKA of all pairs")):
     rows = index[index["images"] == name]

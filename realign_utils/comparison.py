@@ -22,7 +22,14 @@ from realign_utils.errors import UserError
 from realign_utils.grams import MEMORY, GramStack
 from realign_utils.jackknife import jackknifed, sums_without_each
 from realign_utils.progress import track
-from realign_utils.subsets import LARGE, draw_plan, draw_subsets, stack_if_it_fits, subset_sums
+from realign_utils.subsets import (
+    LARGE,
+    draw_plan,
+    draw_subsets,
+    group_members,
+    stack_if_it_fits,
+    subset_sums,
+)
 from realign_utils.uncertainty import (
     Interval,
     Resamples,
@@ -257,7 +264,8 @@ def _without_each(
 ) -> dict[str, Resamples]:
     """By estimator: the jackknife, both from one pass."""
     found: dict[str, list[torch.Tensor]] = {estimator: [] for estimator in estimates}
-    for sums in track(sums_without_each(stack, groups), "jackknife"):
+    count = len(group_members(stack.diagonal.shape[1], groups))
+    for sums in track(sums_without_each(stack, groups), "jackknife", count):
         for estimator, values in found.items():
             values.append(cka_of_sums(sums, estimator).cpu())
     return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ SHARE = 0.9
 LARGE = 1000
 """Images in a resample, by default, where the Gram stack does not fit the memory."""
 _CLOSE = 0.8  # share of the images from which on biased CKA varies on a subset as on all
-_TOGETHER = 64  # subsets of which the row sums are one product: a pass over the whole stack
+_CANCELLED = 0.05  # share of a model's sum of squares below which what is left is summed anew
 
 
 def draw_subsets(n: int, size: int, draws: int, seed: int | Sequence[int]) -> torch.Tensor:
@@ -109,8 +108,9 @@ def subset_sums(
     Parameters
     ----------
     features : sequence of m array_like, each (n, d_i), or GramStack
-        From a stack only the subset's own pairs of images are read; else each subset's Gram
-        matrices are built from its features.
+        From a stack only the pairs of images inside a subset are summed, or, for more than half of
+        the images, those of the others are taken out of the sums over all. Without one, each
+        subset's Gram matrices are built from its features.
     subsets : iterable of torch.Tensor
         The images' places.
     **keywords
@@ -123,36 +123,44 @@ def subset_sums(
     if not isinstance(features, GramStack):
         yield from (gram_sums(features, images=subset, **keywords) for subset in subsets)
         return
-    # The entries of all models for a pair of images side by side: a pair is one contiguous read.
-    pairs = features.grams.flatten(1).T.contiguous()
-    m, n = features.diagonal.shape
-    for some in _in_groups(subsets, _TOGETHER):
-        inside = torch.zeros(len(some), n, device=pairs.device)
-        for row, subset in zip(inside, some, strict=True):
-            row[subset] = 1
-        with float32_products(tf32=False):
-            row_sums = (inside @ pairs.view(n, n * m)).view(-1, n, m)
-        for subset, rows in zip(some, row_sums, strict=True):
-            yield _sums_of_pairs(features, pairs, subset.to(pairs.device), rows)
+    n, total = features.diagonal.shape[1], features.sums()
+    for subset in subsets:
+        if 2 * len(subset) > n:
+            yield sums_without(features, total, others_than(subset, n))
+        else:
+            yield only(features, subset).sums()
 
 
-def _in_groups(subsets: Iterable[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
-    remaining = iter(subsets)
-    while some := list(islice(remaining, size)):
-        yield some
+def others_than(images: torch.Tensor, n: int) -> torch.Tensor:
+    """Places of all other images, in their order."""
+    return torch.ones(n, dtype=torch.bool).index_fill_(0, images, False).nonzero().squeeze(1)
 
 
-def _sums_of_pairs(
-    stack: GramStack, pairs: torch.Tensor, subset: torch.Tensor, row_sums: torch.Tensor
-) -> GramSums:
-    n = stack.diagonal.shape[1]
-    upper = torch.triu_indices(len(subset), len(subset), 1, device=pairs.device)
+def only(stack: GramStack, images: torch.Tensor) -> GramStack:
+    """The stack of some of the images, given their places."""
+    images = images.to(stack.grams.device)
+    m, n = stack.diagonal.shape
+    pairs = (images[:, None] * n + images).flatten()  # in one pass; row by row takes thrice as long
+    grams = stack.grams.view(m, n * n).index_select(1, pairs).view(m, len(images), len(images))
+    return GramStack(stack.names, grams, stack.diagonal[:, images], stack.scales)
+
+
+def sums_without(stack: GramStack, total: GramSums, images: torch.Tensor) -> GramSums:
+    """The sums over all images but a few: those of the few are taken out of the `total`."""
+    kept = others_than(images, stack.diagonal.shape[1]).to(stack.grams.device)
+    images = images.to(stack.grams.device)
+    rows = stack.grams[:, images]
     with float32_products(tf32=False):
-        products = inner_products(pairs[subset[upper[0]] * n + subset[upper[1]]].T)
+        beside = inner_products(rows.flatten(1))
+        within = inner_products(rows[:, :, images].flatten(1))
+    products = total.products - 2 * beside + within
+    if (products.diagonal() < _CANCELLED * total.products.diagonal()).any():
+        # without an image far from all others, the difference would be the total's rounding
+        return only(stack, kept).sums()
     return GramSums(
         names=stack.names,
-        products=2 * products,
-        row_sums=row_sums[subset].T.double(),
-        diagonal=stack.diagonal[:, subset],
+        products=products,
+        row_sums=total.row_sums[:, kept] - rows.sum(1)[:, kept].double(),
+        diagonal=stack.diagonal[:, kept],
         scales=stack.scales,
     )
