@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 
 from realign_utils.calibrate import pair_values, rank_agreement
-from realign_utils.claims_evidence import Evidence, Study, drawn_file, untestable, weakest
 from realign_utils.cka import cka_matrix
+from realign_utils.claims_evidence import Evidence, Study, drawn_file, untestable, weakest
 from realign_utils.registry import read_registry
 from realign_utils.search import greedy
 
-CELL, BAR = 0.002, 0.005
-"""How exactly a cell of Figures 2 and 3, and a bar of Figure 4, could be read."""
+BAR = 0.005
+"""How exactly a bar of Figure 4 could be read."""
 PORTAL, BARS = "params/portal.csv", "params/published/fig4_bars_read.csv"
 APPENDIX = "params/published/appendix_a.csv"
 
@@ -171,7 +171,7 @@ def portal_lead(study: Study, of: str) -> Evidence:
             value, half = float(texts[first]) - float(texts[second]), sum(map(_rounding, texts))
             gaps[first, second] = tuple(np.round((value, value - half, value + half), 9))
     first, second = min(gaps, key=gaps.get)
-    why = f"smallest lead: {first} over {second}, {gaps[first, second][0]:.4f}; the interval is that of rounding"
+    why = f"smallest lead: {first} over {second}; the interval is that of rounding"
     return weakest(gaps.values(), why, file=PORTAL)
 
 
@@ -179,7 +179,11 @@ def portal_score(study: Study, of: str) -> Evidence:
     """Nobody can score a set again without the portal's images."""
     here = study.listed["model"].isin(study.known.index).sum()
     known = f"{here} of its {len(study.listed)} models are in this run, and" if of == "S4" else ""
-    why = f"{known} the portal's images are secret" if known else "its models and the portal's images are secret"
+    why = (
+        f"{known} the portal's images are secret"
+        if known
+        else "its models and the portal's images are secret"
+    )
     return untestable(why.strip(), PORTAL)
 
 
