@@ -25,6 +25,7 @@
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import Markdown
 
 from realign_utils.ablation import beside_random_pools, judge_pools
 from realign_utils.calibrate import (
@@ -35,26 +36,29 @@ from realign_utils.calibrate import (
     rank_agreement,
 )
 from realign_utils.comparison_files import read_comparison
-from realign_utils.features import read_features
+from realign_utils.features import images_of, read_features
 from realign_utils.homogeneity import homogeneous_against_mixed
-from realign_utils.intervals import (
-    learning_curves,
-    mean_intervals,
-    measure_table,
-    paired_differences,
-    with_image_intervals,
-)
+from realign_utils.learning_curves import learning_curves
 from realign_utils.matrices import read_matrix
+from realign_utils.measure_tables import measure_table
 from realign_utils.measures import MEASURES
 from realign_utils.objectives import plausible
+from realign_utils.parameters import larger_name
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.registry import members as members_of
 from realign_utils.registry import read_registry
+from realign_utils.score_intervals import (
+    chosen_on,
+    jackknife_sentence,
+    mean_intervals,
+    paired_differences,
+    with_image_intervals,
+)
 from realign_utils.settings import device_of_arithmetic
 from realign_utils.stability import regret_table
 from realign_utils.store import write_text
-from realign_utils.uncertainty import LARGE
+from realign_utils.subsets import LARGE
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
@@ -89,6 +93,9 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "classes": "all",
     "resolution": 32,
 }
+larger = {
+    "cifar100_like": 2000
+}  # more images of a proxy, for its learning curve alone, such as cifar100: 2000
 k = 8  # models in a submission
 seed = 0  # seed of the search and of the figures
 estimator = "biased"  # HSIC estimator of the CKA that the search maximises
@@ -216,16 +223,24 @@ agreement.round(3).to_frame()
 # random subsets of the images that `2_cka` kept. It is over other images of the same kind; for the demo's patches, over other places of the
 # same photographs. *Chance* is what a set of unrelated models would score on as many images.
 #
-# What the interval does not hold: a set chosen *on* these images owes part of its score to them. Only the score on images by which
-# nothing was chosen, the evaluation, is free of that optimism.
+# What the interval does not hold: a set chosen *on* these images owes part of its score to them (*chosen_here*). Only the score on
+# images by which nothing was chosen, the evaluation, is free of that optimism.
 
 # %%
 names = {name: list(table["model"]) for name, table in tables.items()}
+chosen = chosen_on(submissions)
 estimators = ("biased", "debiased")
 compared = {s: {e: read_comparison(Path(runs) / "cka", s, e) for e in estimators} for s in sets}
-intervals = mean_intervals(compared, names)
+intervals = mean_intervals(compared, names, chosen)
 write_text(Path(runs) / "submission_intervals.csv", intervals.to_csv(index=False))
 intervals[intervals["estimator"] == estimator].drop(columns="estimator").round(4)
+
+# %% [markdown]
+# The column *jackknife* is the standard error by another way, which leaves out each image (each cell of a photograph) once and has no
+# random numbers in it. Expect the two to agree within a third; where they do not, the score hangs on few images.
+
+# %%
+Markdown(jackknife_sentence(intervals))
 
 # %% [markdown]
 # ## Is a lead more than chance?
@@ -234,22 +249,29 @@ intervals[intervals["estimator"] == estimator].drop(columns="estimator").round(4
 # differences to be narrower than those of the scores: sets whose own intervals overlap may still differ surely.
 
 # %%
-differences = paired_differences(compared, names)
+differences = paired_differences(compared, names, chosen)
 write_text(Path(runs) / "submission_differences.csv", differences.to_csv(index=False))
 differences[differences["estimator"] == estimator].drop(columns="estimator").round(4)
 
 # %% [markdown]
 # *Higher* names the set that leads on these images at the 95 % level. Where it says "too close to call", the table's order may be an accident
-# of the sample, however many digits are printed. Of many comparisons between sets that do not differ, one in some twenty would seem sure by
-# chance alone: a lead whose interval only just excludes zero is weak evidence.
+# of the sample, however many digits are printed. Two warnings. Where one of the two was chosen on these very images (*chosen_here*), its
+# lead owes something to that, of which the interval knows nothing. And of many comparisons between sets that do not differ, one in some twenty
+# would seem sure by chance alone, so a lead whose interval only just excludes zero is weak evidence. Where a conclusion hangs on several
+# differences at once, the report asks for more than 95 % of each, by their number.
 #
 # ## Would more images have helped?
 #
 # The mean CKA of each set against the number of images. Expect the biased estimate to fall as images are added, and its chance level with
-# it; the debiased one should stay level and only get surer. The interval is that of *one* sample of so many images.
+# it; the debiased one should stay level and only get surer. The interval is that of *one* sample of so many images. Beyond a proxy's own
+# images the curve goes on with its larger set, which begins with the very same images (`larger`).
 
 # %%
-curves = learning_curves(compared, names)
+compared_larger = {
+    p: {e: read_comparison(Path(runs) / "cka", larger_name(p), e) for e in estimators}
+    for p in larger
+}
+curves = learning_curves(compared, names, compared_larger)
 write_text(Path(runs) / "learning_curve.csv", curves.to_csv(index=False))
 shown = curves[(curves["images"] == reference_proxy) & (curves["estimator"] == "biased")]
 shown.pivot(index="n", columns="submission", values="mean").round(4)
@@ -270,11 +292,12 @@ index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])[
 where = device_of_arithmetic(device)
 found = []
 for s in track(sets, "other measures"):
-    read_set = {
-        n: [read_features(store, index[s, m])[:LARGE].copy() for m in ms] for n, ms in names.items()
-    }
+    files = {n: [index[s, m] for m in ms] for n, ms in names.items()}
+    seen = {n: [images_of(store, f) for f in each] for n, each in files.items()}
+    read_set = {n: [read_features(store, f)[:LARGE].copy() for f in fs] for n, fs in files.items()}
+    options = {n: {"names": names[n], "identifiers": seen[n], "device": where} for n in names}
     by_measure = {
-        measure: {n: compute(features, device=where).cpu() for n, features in read_set.items()}
+        measure: {n: compute(read_set[n], **options[n]).cpu() for n in names}
         for measure, compute in MEASURES.items()
     }
     found.append(measure_table(by_measure, s))

@@ -22,19 +22,24 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from realign_utils.findings import findings
-from realign_utils.intervals import (
-    VERDICTS,
+from realign_utils.intervals import ERROR, VERDICTS
+from realign_utils.learning_curves import (
     against_images,
-    by_measure,
-    lead_sentence,
-    leads,
-    steady_from,
+    few_and_many_sentence,
+    steady_sentence,
 )
 from realign_utils.matrices import read_matrix
+from realign_utils.measure_tables import by_measure
 from realign_utils.profiles import enter_project
 from realign_utils.published import quantities, settle
 from realign_utils.report import figure, table
 from realign_utils.results import durations, model_counts, provenance, read_results
+from realign_utils.score_intervals import (
+    jackknife_sentence,
+    jackknife_table,
+    lead_sentence,
+    leads,
+)
 from realign_utils.selection_results import (
     alternatives_shown,
     contested,
@@ -568,7 +573,7 @@ table(
 # The interval of a score ([@tbl:intervals]) is that of its expectation on as many other images of the same kind. It comes from random
 # subsets of the images, drawn *without* replacement. The plain bootstrap draws with replacement; but an image drawn twice is a pair of
 # equal images for every model, which all models find alike, so that CKA would come out too high. What the interval does not hold: a set
-# that was chosen on these very images owes them part of its score, which the evaluation does not share.
+# that was *chosen here*, on these very images, owes them part of its score, which the evaluation does not share.
 
 # %%
 key = ["images", "submission"]
@@ -578,10 +583,11 @@ sure = main[["n", "mean", "low", "high"]].rename(columns={"mean": f"{estimator} 
 sure["chance"] = other["biased"]["chance"]
 other_name = "debiased" if estimator == "biased" else "biased"
 sure[f"{other_name} CKA"] = other[other_name]["mean"]
+sure["chosen here"] = main["chosen_here"].astype(bool)
 table(
     sure.reset_index(),
     f"Mean pairwise CKA of each submission ({estimator} estimator) with its 95 % interval, what unrelated models would have "
-    f"on as many images (chance, biased estimator), and the {other_name} value.",
+    f"on as many images (chance, biased estimator), the {other_name} value, and whether it was chosen on these images.",
     "tbl:intervals",
     digits=4,
     file=f"{runs}/submission_intervals.csv",
@@ -590,6 +596,23 @@ table(
 # %% [markdown]
 # A biased value minus its chance level is *not* the debiased value: the chance level is that of unrelated models, and the more alike
 # models are, the less the bias adds. Only where both estimators agree do the number of images and the dimensions not matter.
+#
+# Are the standard errors behind these intervals right? The jackknife finds them another way ([@tbl:jackknife]): it leaves out each image
+# once, or each group of images that belong together, and has no random numbers in it.
+
+# %%
+display(Markdown(jackknife_sentence(results.intervals)))
+table(
+    jackknife_table(results.intervals),
+    "Standard error of each submission's mean, by random subsets and by the jackknife, and the ratio of the two.",
+    "tbl:jackknife",
+    digits=4,
+    formats={f"{e}, ratio": ".2f" for e in ("biased", "debiased")},
+    file=f"{runs}/submission_intervals.csv",
+)
+
+# %% [markdown]
+# Where the ratio is far from 1, few images carry the score, and the larger of the two errors is the one to believe.
 #
 # Whether one set leads another is a question of its own. Both are scored on the same images, so what an image adds to both cancels, and the
 # interval of the *difference* ([@tbl:leads]) may be much narrower than those of the scores: expect some leads to be sure although the
@@ -601,25 +624,29 @@ lead = leads(main.reset_index(), differences)
 table(
     lead,
     "How far each submission is ahead of the next on each set of images, with the 95 % interval of the lead (paired, on the "
-    "same images). Too close to call: the interval holds zero.",
+    "same images). Too close to call: the interval holds zero. Chosen here: one of the two was chosen on these images, and the interval "
+    "knows nothing of what the lead owes to that.",
     "tbl:leads",
     digits=4,
     file=f"{runs}/submission_differences.csv",
 )
 
-# %% [markdown]
-# A lead is worth what its interval says, not what its digits say: of twenty leads between sets that do not differ at all, one would be called sure.
-
 # %%
 judged_on = "evaluation" if "evaluation" in set(results.intervals["images"]) else reference_proxy
 display(Markdown(lead_sentence(lead, main.reset_index(), judged_on)))
+rule = f"""A lead is worth what its interval says, not what its digits say. Where a verdict of this report hangs on several differences
+at once, it asks for more: a statement about all of them *holds* only if every 95 % interval is above zero, which keeps its error at
+{ERROR:.0%}; it *does not hold* only if one of $k$ differences is surely negative by an interval of level 1 − {ERROR:g} / $k$ (Holm's rule, where
+several signs must be right together), since of many differences some seem sure by chance."""
+display(Markdown(rule.replace("\n", " ")))
 
 # %% [markdown]
 # ### Few images and many
 #
 # [@fig:learning] shows each score against the number of images, [@tbl:few-and-many] CKA, its chance level and the debiased value side by side.
 # The biased estimate falls as images are added, as its chance level does; the debiased one should stay level and only get surer. An
-# interval at $n$ images is that of one sample of $n$ images.
+# interval at $n$ images is that of one sample of $n$ images. Every larger number begins with the images of the smaller one; beyond a
+# proxy's own images, the further ones serve this curve alone.
 
 # %%
 figure(
@@ -637,33 +664,24 @@ figure(
 # %%
 curves = results.curves
 numbers = sorted(curves.loc[curves["images"] == reference_proxy, "n"].unique())
-side_by_side = against_images(curves, reference_proxy, [numbers[0], 500])
+own = int(main.loc[reference_proxy, "n"].max())
+side_by_side = against_images(curves, reference_proxy, [numbers[0], own])
 table(
     side_by_side,
     f"CKA (biased) with the 95 % interval of one sample of $n$ images, its chance level, and the debiased value, on "
-    f"`{reference_proxy}`, for {' and '.join(f'{n:,}' for n in side_by_side['n'].unique())} images, the last all that there are.",
+    f"`{reference_proxy}`, for {', '.join(f'{n:,}' for n in side_by_side['n'].unique())} images; submissions were chosen and scored on {own:,}.",
     "tbl:few-and-many",
     digits=4,
     file=f"{runs}/learning_curve.csv",
 )
 
 # %%
-everything = side_by_side[side_by_side["n"] == numbers[-1]]
-excess = (everything["biased"] - everything["debiased"]).max()
-reach = ((everything["high"] - everything["low"]) / 2).max()
-steady = {s: steady_from(curves, differences, s, estimator) for s in curves["images"].unique()}
-order = [f"{n or 'no lead is sure'} (`{s}`)" for s, n in steady.items()]
-heavier = (
-    "sampling error outweighs the bias" if reach > excess else "bias outweighs the sampling error"
-)
-text = f"""At {numbers[-1]:,} images the biased estimate is above the debiased one by {excess:.4f} at most; the intervals reach
-{reach:.4f} to either side at most. So at this number of images the {heavier}; to halve the intervals would take four times as many independent ones. The
-leads that are sure with all images are the same way round from so many images on: {", ".join(order)}."""
-display(Markdown(text.replace("\n", " ")))
+display(Markdown(few_and_many_sentence(side_by_side)))
+display(Markdown(steady_sentence(curves, differences, estimator)))
 
 # %% [markdown]
-# More images are one parameter away: `realign run demo -p profile=many -p proxies.cifar100_like.number=2000`. The profile `large` takes
-# the 10,000 images that the paper hopes for.
+# To halve an interval takes four times as many independent images; patches of the same places are not independent. More images for the
+# curve of a proxy are one parameter away, `larger`; the profile `large` takes the 10,000 images that the paper hopes for throughout.
 #
 # ### Other measures than CKA
 #

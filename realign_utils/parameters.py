@@ -221,6 +221,10 @@ class Parameters(_Section):
         [50, 100, 200, 500, 1000, 2000, 5000],
         description="numbers of images in the learning curve",
     )
+    larger: dict[FileName, Annotated[int, Field(ge=5)]] = Field(
+        {},
+        description="more images of a proxy, for its learning curve alone, such as cifar100: 2000",
+    )
     k: int = Field(20, ge=2, description="models in a submission")
     restarts: int = Field(500, ge=1, description="random initialisations of the search")
     seed: int = Field(0, ge=0, description="seed of the search and of the figures")
@@ -243,9 +247,18 @@ class Parameters(_Section):
 
 
 def image_sources(parameters: Parameters) -> dict[str, BaseModel]:
-    """All image sets of a profile by name: the proxies, and ``evaluation`` where there is one."""
+    """All image sets of a profile by name: the proxies, their larger sets, ``evaluation`` if any."""
     held_out = {"evaluation": parameters.evaluation} if parameters.evaluation else {}
-    return {**parameters.proxies, **held_out}
+    larger = {
+        larger_name(proxy): parameters.proxies[proxy].model_copy(update={"number": number})
+        for proxy, number in parameters.larger.items()
+    }
+    return {**parameters.proxies, **held_out, **larger}
+
+
+def larger_name(proxy: str) -> str:
+    """Name of the set of images that begins with a proxy's and goes on beyond them."""
+    return f"{proxy}_larger"
 
 
 def documentation() -> str:

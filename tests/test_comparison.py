@@ -8,7 +8,8 @@ from realign_utils.cka import ESTIMATORS, cka_matrix
 from realign_utils.comparison import compare
 from realign_utils.comparison_files import read_comparison, write_comparison
 from realign_utils.errors import UserError
-from realign_utils.uncertainty import draw_subsets, resample
+from realign_utils.subsets import draw_subsets
+from realign_utils.uncertainty import resample
 
 NAMES = ["a", "b", "c", "d"]
 each_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -10,13 +10,9 @@ import torch
 from realign_utils.chance import chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_sums
 from realign_utils.errors import UserError
-from realign_utils.uncertainty import (
-    draw_plan,
-    draw_subsets,
-    jackknife,
-    mean_of_pairs,
-    resample,
-)
+from realign_utils.jackknife import jackknife
+from realign_utils.subsets import draw_plan, draw_subsets
+from realign_utils.uncertainty import mean_of_pairs, resample
 
 each_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
 
