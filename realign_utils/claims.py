@@ -94,7 +94,7 @@ def judge(relation: str, published: float, tolerance: float, evidence: Evidence)
     if evidence.ruled:
         return evidence.ruled
     if evidence.calls is not None:
-        return UNTESTABLE if None in evidence.calls else verdict(evidence.calls)
+        return verdict(evidence.calls)
     ends = [evidence.value if end is None else end for end in (evidence.low, evidence.high)]
     if not np.isfinite(ends).all():
         return UNTESTABLE
@@ -202,6 +202,18 @@ def listed(card: pd.DataFrame, outcome: str, settled_by: str | None = None) -> l
     """The texts of the claims with a verdict, by what settled them where that is given."""
     rows = card[card["verdict"] == outcome]
     return rows.loc[rows["settled_by"] == (settled_by or rows["settled_by"]), "text"].tolist()
+
+
+def against_sentence(card: pd.DataFrame) -> str:
+    """Which claims came out against the paper, on the run and by its own figures."""
+    own = [text for by in SETTLED_BY if by != "run" for text in listed(card, FAILS, by)]
+    parts = {"this run": listed(card, FAILS, "run"), "the paper's own figures and tables": own}
+    sentences = [
+        f"Against the paper, by {what}, came out: {'; '.join(texts)}."
+        for what, texts in parts.items()
+        if texts
+    ]
+    return " ".join(sentences) or "None came out against the paper."
 
 
 @dataclass(frozen=True)

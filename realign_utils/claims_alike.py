@@ -8,6 +8,7 @@ The intervals are over other images of the same kind, for these very models.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from realign_utils.claims_evidence import Evidence, Study, ends, gap_evidence, u
 from realign_utils.claims_sets import not_diverse
 from realign_utils.embedding import embed
 from realign_utils.registry import members
-from realign_utils.uncertainty import Interval, mean_of_pairs
+from realign_utils.uncertainty import Interval, Resamples, mean_of_pairs
 
 RANDOM_SETS = 2000
 """Sets of models beside which the chosen one's closeness in the map is seen."""
@@ -28,28 +29,27 @@ NOT_BOTH = "this run has no two CNNs and two attention models"
 
 
 def hybrids_lead_here(study: Study, of: str) -> Evidence:
-    hybrids, gaps = study.families_of("hybrid"), {}
+    hybrids, gaps, degrees = study.families_of("hybrid"), {}, inf
     for images in study.proxies:
         compared = study.comparison(images)
         groups = {f: members(study.known, w, compared.names) for f, w in study.families.items()}
         groups = {family: rows for family, rows in groups.items() if len(rows) > 1}
-        for ours in hybrids:
-            for other in groups.keys() - set(hybrids) if ours in groups else ():
-                gaps[ours, other, images] = _lead(
-                    compared.resamples.of, groups[ours], groups[other]
-                )
+        degrees = min(degrees, compared.resamples.degrees)
+        pairs = [(a, b) for a in groups for b in groups if a in hybrids and b not in hybrids]
+        for ours, other in pairs:
+            gaps[ours, other, images] = _lead(compared.resamples, groups[ours], groups[other])
     if not gaps:
         return untestable("no family of hybrids only has two models, or none to compare with")
     ours, other, images = min(gaps, key=gaps.get)
     why = f"smallest lead of {ours}: over {other}, on {images}; of {len(gaps)} comparisons"
-    file = study.resamples_file(images)
-    return weakest(gaps.values(), why, file=file, images=list(study.proxies))
+    rest = {"file": study.resamples_file(images), "images": list(study.proxies)}
+    return weakest(gaps.values(), why, degrees=degrees, **rest)
 
 
 def _lead(
-    of: Callable[..., Interval], first: Sequence[int], second: Sequence[int]
+    resamples: Resamples, first: Sequence[int], second: Sequence[int]
 ) -> tuple[float, float, float]:
-    return ends(of(lambda m: mean_of_pairs(m, first) - mean_of_pairs(m, second)))
+    return ends(resamples.of(lambda m: mean_of_pairs(m, first) - mean_of_pairs(m, second)))
 
 
 def _places(study: Study, images: str) -> tuple[list[int], list[int]] | None:
@@ -80,19 +80,20 @@ def within_above_across(study: Study, of: str) -> Evidence:
         f"smaller excess over pairs of a CNN and an attention model ({across:.3f}) on "
         f"{study.judge}: {min(gaps, key=gaps.get)}"
     )
-    file = study.resamples_file(study.judge)
-    return weakest(gaps.values(), why, file=file, images=[study.judge])
+    rest = {"file": study.resamples_file(study.judge), "images": [study.judge]}
+    return weakest(gaps.values(), why, degrees=resamples.degrees, **rest)
 
 
 def _divide(study: Study, images: str) -> pd.Series | None:
-    """Mean of both kinds' own pairs less that of the pairs across: mean, low, high."""
+    """Mean of both kinds' own pairs less that of the pairs across, with its interval."""
     places = _places(study, images)
     if not places:
         return None
     found = study.comparison(images).resamples.of(
         lambda m: sum(mean_of_pairs(m, own) for own in places) / 2 - _across(m, *places)
     )
-    return pd.Series(ends(found), ["mean", "low", "high"])
+    degrees = study.comparison(images).resamples.degrees
+    return pd.Series([*ends(found), degrees], ["mean", "low", "high", "degrees"])
 
 
 def across_diverges(study: Study, of: str) -> Evidence:
@@ -151,7 +152,7 @@ def set_more_even(study: Study, of: str) -> Evidence:
     shown = ", ".join(f"{value:.4f} in {name}" for name, value in each.items())
     why = f"standard deviation of the pairs on {study.judge}: {shown}"
     file = study.resamples_file(study.judge)
-    return weakest([ends(found)], why, file=file, images=[study.judge])
+    return Evidence(found.estimate, why, file, found.low, found.high, images=[study.judge])
 
 
 def _deviation(matrices: torch.Tensor, places: Sequence[int]) -> torch.Tensor:

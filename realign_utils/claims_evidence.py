@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Evidence:
         That holds it: below the run's folder, or in ``params/`` or ``realign_utils/``.
     low, high : float, optional
         Its 95 % interval; of several comparisons that of the weakest, whose value this is.
-    calls : sequence of int or None, optional
+    calls : sequence of float, optional
         Of several comparisons that all have to be positive: their signs, by
         `realign_utils.intervals.call`. The verdict is then on all of them.
     ruled : str, optional
@@ -66,7 +67,7 @@ class Evidence:
     file: str
     low: float | None = None
     high: float | None = None
-    calls: Sequence[int | None] | None = None
+    calls: Sequence[float] | None = None
     ruled: str | None = None
     images: Sequence[str] = ()
 
@@ -212,10 +213,10 @@ class Scores:
         return "submission_differences.csv" if self.study.evaluation else "calibration.csv"
 
     def on(self, images: str) -> pd.DataFrame:
-        """Mean, low and high by submission, on a set of images."""
+        """Mean, low, high and degrees of freedom by submission, on a set of images."""
         rows = self.study.of("submission_intervals.csv")
         rows = rows[rows["images"] == images].set_index("submission")
-        return rows.loc[self.table.index, ["mean", "low", "high"]]
+        return rows.loc[self.table.index, ["mean", "low", "high", "degrees"]]
 
     def real(self) -> pd.DataFrame:
         """The same of the real scores; the portal's, without interval, are taken as they are."""
@@ -224,12 +225,12 @@ class Scores:
         exact = self.table["judge"]
         return pd.DataFrame({"mean": exact, "low": exact, "high": exact})
 
-    def calls(self, images: str) -> dict[tuple[str, str], int]:
+    def calls(self, images: str) -> dict[tuple[str, str], float]:
         """Which of two submissions is surely higher on a set of images."""
         rows = self.study.of("submission_differences.csv")
         return paired_calls(rows[rows["images"] == images], list(self.table.index))
 
-    def real_calls(self) -> dict[tuple[str, str], int]:
+    def real_calls(self) -> dict[tuple[str, str], float]:
         """Which of two submissions surely has the higher real score."""
         if self.study.evaluation:
             return self.calls("evaluation")
@@ -272,7 +273,8 @@ def weakest(
     differences: Iterable[tuple[float, float, float]],
     why: str,
     *,
-    calls: Sequence[int | None] | None = None,
+    calls: Sequence[float] | None = None,
+    degrees: float = inf,
     **rest: Any,
 ) -> Evidence:
     """Evidence on "all these differences are positive": the smallest, and the calls on all.
@@ -284,13 +286,15 @@ def weakest(
     why : str
     calls : sequence, optional
         Their signs; by default `realign_utils.intervals.call` of each interval.
+    degrees : float
+        Of freedom of their standard errors.
     **rest
         Of `Evidence`.
     """
     differences = list(differences)
-    calls = [call(low, high) for _, low, high in differences] if calls is None else calls
+    found = [call(low, high, degrees) for _, low, high in differences] if calls is None else calls
     value, low, high = min(differences)
-    return Evidence(value, why, low=low, high=high, calls=calls, **rest)
+    return Evidence(value, why, low=low, high=high, calls=found, **rest)
 
 
 def ends(interval: Interval) -> tuple[float, float, float]:

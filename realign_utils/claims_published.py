@@ -6,7 +6,7 @@ the column ``of``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -172,19 +172,19 @@ def portal_lead(study: Study, of: str) -> Evidence:
             gaps[first, second] = tuple(np.round((value, value - half, value + half), 9))
     first, second = min(gaps, key=gaps.get)
     why = f"smallest lead: {first} over {second}; the interval is that of rounding"
-    return weakest(gaps.values(), why, file=PORTAL)
+    return weakest(gaps.values(), why, calls=_signs(gaps.values()), file=PORTAL)
+
+
+def _signs(differences: Iterable[tuple[float, float, float]]) -> list[int]:
+    """Of differences with bounds, not confidence intervals: exact where zero is outside."""
+    return [int(low > 0) - int(high < 0) for _, low, high in differences]
 
 
 def portal_score(study: Study, of: str) -> Evidence:
     """Nobody can score a set again without the portal's images."""
     here = study.listed["model"].isin(study.known.index).sum()
-    known = f"{here} of its {len(study.listed)} models are in this run, and" if of == "S4" else ""
-    why = (
-        f"{known} the portal's images are secret"
-        if known
-        else "its models and the portal's images are secret"
-    )
-    return untestable(why.strip(), PORTAL)
+    known = f"{here} of its {len(study.listed)} models are in this run, and"
+    return untestable(f"{known} the portal's images are secret", PORTAL)
 
 
 def red_team(study: Study, of: str) -> Evidence:
@@ -198,7 +198,8 @@ def red_team(study: Study, of: str) -> Evidence:
 
 
 def _bar_gaps(gaps: Sequence[float], why: str) -> Evidence:
-    return weakest([(gap, gap - 2 * BAR, gap + 2 * BAR) for gap in gaps], why, file=BARS)
+    differences = [(gap, gap - 2 * BAR, gap + 2 * BAR) for gap in gaps]
+    return weakest(differences, why, calls=_signs(differences), file=BARS)
 
 
 def bars_inflated(study: Study, of: str) -> Evidence:

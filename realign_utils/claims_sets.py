@@ -10,8 +10,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from realign_utils.claims_evidence import Evidence, Scores, Study, ends, untestable, weakest
+from realign_utils.claims_evidence import (
+    Evidence,
+    Scores,
+    Study,
+    ends,
+    gap,
+    gap_evidence,
+    untestable,
+    weakest,
+)
 from realign_utils.claims_proxies import INTERVALS, on_images
+from realign_utils.comparison import Comparison
 from realign_utils.registry import choose
 from realign_utils.search import greedy
 
@@ -27,7 +37,7 @@ def _lead(study: Study, firsts: list[str], seconds: list[str], note: str = "") -
     calls, pairs = scores.real_calls(), [(a, b) for a in firsts for b in seconds]
     gaps = {pair: scores.lead(*pair) for pair in pairs}
     first, second = min(gaps, key=gaps.get)
-    sure = sum(calls[pair] is not None and calls[pair] > 0 for pair in pairs)
+    sure = sum(calls[pair] > 0 for pair in pairs)
     why = f"smallest lead: {first} over {second}; {sure} of {len(pairs)} leads are sure{note}"
     signs = [calls[pair] for pair in pairs]
     return weakest(gaps.values(), why, calls=signs, file=scores.file, images=on_images(study))
@@ -103,34 +113,36 @@ def homogeneity_transfers(study: Study, of: str) -> Evidence:
 
 
 def pools_transfer(study: Study, of: str) -> Evidence:
+    """How much less the best set of a homogeneous pool loses elsewhere than the mixed best set."""
     file = "pools.csv"
     pools = study.table(file)
     mixed, pure = (pools[pools["kind"] == kind] for kind in ("mixed", "mechanism"))
     if mixed.empty or pure.empty or not study.judge:
-        return untestable("no pool of one mechanism and no mixed one to compare", file)
-    compared, rival = study.comparison(study.judge), mixed["models"].iloc[0].split()
-    gaps = {
-        row.pool: ends(compared.difference(row.models.split(), rival)) for row in pure.itertuples()
+        return untestable("no pool of one mechanism and a mixed one to compare", file)
+    rival = mixed["models"].iloc[0].split()
+    pairs = {
+        row.pool: tuple(
+            _difference(study.comparison(images), row.models.split(), rival)
+            for images in (study.judge, study.reference_proxy)
+        )
+        for row in pure.itertuples()
     }
+    least = min(pairs, key=lambda name: gap(*pairs[name]))
     why = (
-        f"on {study.judge}, sets chosen on {study.reference_proxy}: smallest lead over the mixed "
-        f"optimum, {min(gaps, key=gaps.get)}; of {', '.join(gaps)}"
+        f"lead over the mixed optimum on {study.judge} less that on {study.reference_proxy}, where "
+        f"both were chosen; smallest: {least}, of {', '.join(pairs)}"
     )
-    return weakest(gaps.values(), why, file=file, images=[study.reference_proxy, study.judge])
+    images = [study.reference_proxy, study.judge]
+    return gap_evidence(pairs.values(), why, file=file, images=images)
+
+
+def _difference(compared: Comparison, first: list[str], second: list[str]) -> pd.Series:
+    """Of two sets' means, with its interval: mean, low, high, degrees."""
+    values = (*ends(compared.difference(first, second)), compared.resamples.degrees)
+    return pd.Series(values, ["mean", "low", "high", "degrees"])
 
 
 # ------------------------------------------------------------------ the search
-
-
-def later_stages_help(study: Study, of: str) -> Evidence:
-    file = "selection/trajectories.csv"
-    table = study.table(file)
-    last = table.groupby(["submission", "stage"])["mean_similarity"].last().unstack("stage")
-    if "greedy" not in last:
-        return untestable("no submission was searched on one matrix", file)
-    gains = last["restarts"] - last["greedy"]
-    why = f"largest gain, of {gains.idxmax()}; {(gains > 1e-9).sum()} of {len(gains)} searches gain"
-    return Evidence(gains.max(), why, file, images=on_images(study, *study.proxies)[:1])
 
 
 def flat_here(study: Study, of: str) -> Evidence:
@@ -237,6 +249,6 @@ def failed(study: Study, of: str) -> Evidence:
 
 SETS = (
     homogeneous_beats_mixed, best_here, cnn_matches_here, homogeneity_transfers, pools_transfer,
-    later_stages_help, flat_here, near_optimal, published_set_mean, published_set_minimum,
+    flat_here, near_optimal, published_set_mean, published_set_minimum,
     optimum_again, failed,
 )  # fmt: skip
