@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from realign_utils.claims_evidence import Evidence, Study, ends, gap_evidence, untestable, weakest
+from realign_utils.claims_evidence import Evidence, Study, untestable
+from realign_utils.claims_scores import ends, gap_evidence, weakest
 from realign_utils.claims_sets import not_diverse
 from realign_utils.embedding import embed
 from realign_utils.registry import members

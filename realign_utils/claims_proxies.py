@@ -13,14 +13,8 @@ import pandas as pd
 import torch
 from scipy.stats import rankdata
 
-from realign_utils.claims_evidence import (
-    Evidence,
-    Scores,
-    Study,
-    gap_evidence,
-    untestable,
-    weakest,
-)
+from realign_utils.claims_evidence import Evidence, Study, untestable
+from realign_utils.claims_scores import Scores, gap_evidence, weakest
 from realign_utils.intervals import ranks_better
 
 INTERVALS, FAMILIES = "submission_intervals.csv", "family_similarity.csv"

@@ -14,7 +14,8 @@ import torch
 
 from realign_utils.calibrate import pair_values, rank_agreement
 from realign_utils.cka import cka_matrix
-from realign_utils.claims_evidence import Evidence, Study, drawn_file, untestable, weakest
+from realign_utils.claims_evidence import Evidence, Study, drawn_file, untestable
+from realign_utils.claims_scores import weakest
 from realign_utils.registry import read_registry
 from realign_utils.search import greedy
 

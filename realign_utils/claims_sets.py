@@ -10,17 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from realign_utils.claims_evidence import (
-    Evidence,
-    Scores,
-    Study,
-    ends,
-    gap,
-    gap_evidence,
-    untestable,
-    weakest,
-)
+from realign_utils.claims_evidence import Evidence, Study, untestable
 from realign_utils.claims_proxies import INTERVALS, on_images
+from realign_utils.claims_scores import Scores, ends, gap, gap_evidence, weakest
 from realign_utils.comparison import Comparison
 from realign_utils.registry import choose
 from realign_utils.search import greedy
