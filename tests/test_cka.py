@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from realign_utils import grams
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_stack, gram_sums, hsic, plan, undefined
 from realign_utils.errors import UserError
+from realign_utils.jackknife import jackknife
+from realign_utils.uncertainty import resample
 
 SEEDS = [1, 2, 3]
 SMALLEST = plan(1, [1]).bytes + 4 * 5 * 32**2  # memory that holds tiles of 32 images of 5 models
@@ -236,6 +239,36 @@ def test_global_tf32_is_put_aside_and_given_back():
         assert setting.fp32_precision == "tf32"
     finally:
         setting.fp32_precision = before
+
+
+@pytest.mark.parametrize("set_by_the_process", ["tf32", "ieee"])
+@pytest.mark.parametrize(("asked", "expected"), [(False, "ieee"), (True, "tf32")])
+def test_products_are_in_tf32_only_where_asked_whatever_the_process_has_set(
+    monkeypatch, set_by_the_process, asked, expected
+):
+    seen, multiply = [], grams.inner_products
+
+    def noting(rows):
+        seen.append(torch.backends.cuda.matmul.fp32_precision)
+        return multiply(rows)
+
+    monkeypatch.setattr(grams, "inner_products", noting)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", set_by_the_process)
+    cka_matrix(make_features(1), tf32=asked)
+    assert set(seen) == {expected}
+
+
+@pytest.mark.parametrize("compute", [resample, jackknife])
+def test_uncertainty_is_never_in_tf32(monkeypatch, compute):
+    seen, multiply = [], torch.bmm
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
+    monkeypatch.setattr(
+        torch,
+        "bmm",
+        lambda *a: seen.append(torch.backends.cuda.matmul.fp32_precision) or multiply(*a),
+    )
+    compute(make_features(1))
+    assert set(seen) == {"ieee"}
 
 
 @pytest.mark.parametrize("epsilon", [1e-6, 1.0])
