@@ -68,9 +68,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "classes": "all",
     "resolution": 32,
 }
-larger = {
-    "cifar100_like": 2000
-}  # more images of a proxy, for its learning curve alone, such as cifar100: 2000
+larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
 cluster = None  # Dask cluster that extracts: tcp://host:8786, or local:N; null: none
 batch_size = 64  # images in a forward pass; halved when too many

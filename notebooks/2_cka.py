@@ -42,9 +42,7 @@ enter_project()  # paths below are relative to it, wherever the notebook was ope
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
 resamples = 200  # random nine tenths of the images, from which standard errors come
-larger = {
-    "cifar100_like": 2000
-}  # more images of a proxy, for its learning curve alone, such as cifar100: 2000
+larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
 curve_sizes = [50, 100, 200, 500, 1000, 2000, 5000]  # numbers of images in the learning curve
 seed = 0  # seed of the search and of the figures
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1

@@ -95,9 +95,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "classes": "all",
     "resolution": 32,
 }
-larger = {
-    "cifar100_like": 2000
-}  # more images of a proxy, for its learning curve alone, such as cifar100: 2000
+larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
 k = 8  # models in a submission
 seed = 0  # seed of the search and of the figures
 estimator = "biased"  # HSIC estimator of the CKA that the search maximises

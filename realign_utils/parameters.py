@@ -223,7 +223,7 @@ class Parameters(_Section):
     )
     larger: dict[FileName, Annotated[int, Field(ge=5)]] = Field(
         {},
-        description="more images of a proxy, for its learning curve alone, such as cifar100: 2000",
+        description="more images of a proxy, for its learning curve alone",
     )
     k: int = Field(20, ge=2, description="models in a submission")
     restarts: int = Field(500, ge=1, description="random initialisations of the search")
