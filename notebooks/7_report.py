@@ -808,7 +808,7 @@ figure(
 # %%
 text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}. {against_sentence(card)}"
 close = listed(card, CLOSE)
-text += f" Too close to call: {'; '.join(close)}." if close else ""
+text += f" Too close to call: {'; '.join(f'“{claim}”' for claim in close)}." if close else ""
 display(Markdown(text))
 
 # %% [markdown]

@@ -207,9 +207,12 @@ def listed(card: pd.DataFrame, outcome: str, settled_by: str | None = None) -> l
 def against_sentence(card: pd.DataFrame) -> str:
     """Which claims came out against the paper, on the run and by its own figures."""
     own = [text for by in SETTLED_BY if by != "run" for text in listed(card, FAILS, by)]
-    parts = {"this run": listed(card, FAILS, "run"), "the paper's own figures and tables": own}
+    parts = {
+        "On this run": listed(card, FAILS, "run"),
+        "By the paper's own figures and tables": own,
+    }
     sentences = [
-        f"Against the paper, by {what}, came out: {'; '.join(texts)}."
+        f"{what} these do not hold: {'; '.join(f'“{text}”' for text in texts)}."
         for what, texts in parts.items()
         if texts
     ]

@@ -120,16 +120,19 @@ def _correlation(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def classes_matter(study: Study, of: str) -> Evidence:
     """Only between two proxies that differ in nothing else."""
+    if not study.coarse or not study.evaluation:
+        return untestable(NO_EVALUATION if study.coarse else ONE_PROXY)
     aside = ("classes", "number", "seed")
     kinds = {n: {k: v for k, v in s.items() if k not in aside} for n, s in study.proxies.items()}
-    counts = {n: _classes(s) for n, s in study.proxies.items()}
-    same = [(a, b) for a in kinds for b in kinds if kinds[a] == kinds[b] and counts[a] > counts[b]]
-    if not same or not study.evaluation:
-        first, second = [*kinds, *[{}] * 2][:2]
-        other = [k for k in kinds.get(first, {}) if kinds[first][k] != kinds.get(second, {}).get(k)]
-        alone = f"the proxies differ in {' and '.join(other)} too" if second else ONE_PROXY
-        return untestable(NO_EVALUATION if same else alone)
-    return _prediction(study, *same[0])
+    counts = {name: _classes(source) for name, source in study.proxies.items()}
+    pairs = [(a, b) for a in kinds for b in kinds if kinds[a] == kinds[b] and counts[a] > counts[b]]
+    if pairs:
+        return _prediction(study, *pairs[0])
+    fine, coarse = kinds[study.reference_proxy], kinds[study.coarse]
+    other = [key for key in {**fine, **coarse} if fine.get(key) != coarse.get(key)]
+    return untestable(
+        f"the proxies differ in {' and '.join(other) or 'nothing'}, not in classes alone"
+    )
 
 
 def _classes(source: dict) -> float:

@@ -60,7 +60,6 @@ def judged(study: Study, claim: str) -> tuple[str, Evidence]:
         ("across_diverges", {}, HOLDS),
         ("across_diverges", {"coarse": {"across": 0.1}}, FAILS),
         ("set_more_even", {}, HOLDS),
-        ("set_more_even", {"evaluation": {"c": 0.5, "v": 0.5}}, FAILS),
         ("spread_narrow", {}, HOLDS),
         ("cluster_tight", {}, HOLDS),
         ("cluster_tight", {"evaluation": {"c": 0.3, "across": 0.75}}, FAILS),
@@ -98,6 +97,12 @@ def vars_of(study: Study) -> dict[str, Any]:
     kept = ("runs", "proxies", "reference_proxy", "evaluation", "registry", "submissions")
     kept += ("families", "pools", "highlight", "contrast")
     return {name: getattr(study, name) for name in kept}
+
+
+def test_a_set_of_two_kinds_is_not_more_even_than_one_whose_pairs_are_all_alike(tmp_path) -> None:
+    levels = {"evaluation": {"c": 0.5, "v": 0.5, "h": 0.9, "across": 0.5}}
+    study = write_world(tmp_path, levels, sets={"S4": ["c0", "c1", "h0", "h1"]})
+    assert verdict_of(study, "set_more_even") == FAILS
 
 
 @pytest.mark.parametrize("claim", ["homogeneous_beats_mixed", "set_more_even"])
@@ -154,7 +159,7 @@ def write_fresh(study: Study) -> Study:
 
 def test_classes_matter_is_tested_where_nothing_else_differs(tmp_path: Path) -> None:
     study = write_world(tmp_path)
-    assert "differ in resolution too" in judged(study, "classes_matter")[1].why
+    assert "differ in resolution, not in classes alone" in judged(study, "classes_matter")[1].why
     proxies = {"fine": {"kind": "patches"}, "coarse": {"kind": "patches", "classes": ["a", "b"]}}
     assert verdict_of(Study(**{**vars_of(study), "proxies": proxies}), "classes_matter") == HOLDS
 
