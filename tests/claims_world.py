@@ -33,7 +33,7 @@ LEVELS = {  # mean CKA within each kind of models, and across kinds
 SETS = {
     "S1": ["c0", "c1", "v0", "v1"],
     "S2": ["v0", "v1", "v2", "v3"],
-    "S3": ["v2", "v3", "h0", "h1"],
+    "S3": ["h0", "h1", "h2", "h3"],
     "S4": ["c0", "c1", "c2", "c3"],
 }
 SUBMISSIONS: dict[str, dict[str, Any]] = {
@@ -59,8 +59,11 @@ def similarity(levels: Mapping[str, float]) -> np.ndarray:
 def comparison(levels: Mapping[str, float], noise: float, seed: int) -> Comparison:
     """With intervals of a mean over four models of about ± noise."""
     rng, estimate = np.random.default_rng(seed), torch.from_numpy(similarity(levels))
-    each = noise * rng.standard_normal((200, len(NAMES)))
-    drawn = estimate + torch.from_numpy(each[:, :, None] + each[:, None, :])
+    each = noise * rng.standard_normal((2, 200, len(NAMES), 1))
+    noises = (
+        each[0] + each[0].swapaxes(1, 2) + each[1] * each[1].swapaxes(1, 2) / max(noise, 1e-9)
+    )  # of models, of pairs
+    drawn = estimate + torch.from_numpy(noises)
     nothing = torch.zeros_like(estimate)
     resamples = Resamples(estimate, drawn, 250, 500)
     return Comparison(NAMES, "biased", resamples, Chance(nothing, nothing), {}, {})

@@ -38,7 +38,8 @@ def judged(study: Study, claim: str) -> tuple[str, Evidence]:
         ("coarse_overestimates", NO_COARSE, FAILS),
         ("coarse_inflates", {}, HOLDS),
         ("coarse_inflates", NO_COARSE, FAILS),
-        ("reference_predicts_better", {}, HOLDS),
+        ("reference_predicts_better", {"coarse": {"across": 0.97}}, HOLDS),
+        ("reference_predicts_better", {"fine": {"across": 0.97}}, FAILS),
         ("reference_calibrates_better", {}, HOLDS),
         ("reference_calibrates_better", {"coarse": {"c": 0.82, "v": 0.78, "h": 0.8}}, FAILS),
         ("reference_underestimates_vit", {}, HOLDS),
@@ -158,7 +159,7 @@ def write_fresh(study: Study) -> Study:
 
 
 def test_classes_matter_is_tested_where_nothing_else_differs(tmp_path: Path) -> None:
-    study = write_world(tmp_path)
+    study = write_world(tmp_path, {"coarse": {"across": 0.97}})
     assert "differ in resolution, not in classes alone" in judged(study, "classes_matter")[1].why
     proxies = {"fine": {"kind": "patches"}, "coarse": {"kind": "patches", "classes": ["a", "b"]}}
     assert verdict_of(Study(**{**vars_of(study), "proxies": proxies}), "classes_matter") == HOLDS
