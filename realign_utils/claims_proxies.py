@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
+from scipy.stats import f, rankdata
 
 from realign_utils.claims_evidence import Evidence, Study, untestable
 from realign_utils.claims_scores import Scores, gap_evidence, weakest
-from realign_utils.intervals import ranks_better
+from realign_utils.intervals import ERROR, ranks_better
 
 INTERVALS, FAMILIES = "submission_intervals.csv", "family_similarity.csv"
 NO_EVALUATION = "this profile has no held-out images"
@@ -152,7 +152,10 @@ def few_images_matter(study: Study, of: str) -> Evidence:
 
 
 def more_images_help(study: Study, of: str) -> Evidence:
-    """Of the numbers of images whose error is that of subsets really drawn: up to half of all."""
+    """Of the numbers of images whose error is that of subsets really drawn: up to half of all.
+
+    The interval of a ratio of two standard deviations, by the F distribution.
+    """
     file, scores = "learning_curve.csv", study.of(INTERVALS)
     rows, own = study.of(file), scores.loc[scores["images"] == study.reference_proxy, "n"].max()
     rows = rows[rows["images"] == study.reference_proxy]
@@ -161,13 +164,16 @@ def more_images_help(study: Study, of: str) -> Evidence:
     sizes = sorted(rows["n"].unique())
     if len(sizes) < 2:
         return untestable("the learning curve has no two sizes below half of the images", file)
-    errors = rows.pivot(index="submission", columns="n", values="standard_error")
-    ratios = errors[sizes[-1]] / errors[sizes[0]]
+    own_rows = rows[rows["submission"] == study.highlight].set_index("n").loc[sizes]
+    few, many = own_rows.iloc[0], own_rows.iloc[-1]
+    ratio = many["standard_error"] / few["standard_error"]
+    freedom = (many["draws"] - 1, few["draws"] - 1)
+    ends = [ratio / f.ppf(share, *freedom) ** 0.5 for share in (1 - ERROR / 2, ERROR / 2)]
     why = (
-        f"largest ratio of a submission's standard errors, {sizes[-1]} images to {sizes[0]}; "
-        f"√ of the numbers gives {(sizes[0] / sizes[-1]) ** 0.5:.2f}"
+        f"standard error of {study.highlight} with {sizes[-1]:,} images over that with {sizes[0]}; "
+        f"independent images would give {(sizes[0] / sizes[-1]) ** 0.5:.2f}"
     )
-    return Evidence(ratios.max(), why, file, images=[study.reference_proxy])
+    return Evidence(ratio, why, file, *ends, images=[study.reference_proxy])
 
 
 # ------------------------------------------------------------------ ratios of families

@@ -152,8 +152,8 @@ def _write_search(folder: Path, compared: dict[str, Comparison], sets: Mapping) 
     steps = [("S4", size, 0.8, "greedy") for size in range(2, 21)]
     columns = ["submission", "size", "mean_similarity", "stage"]
     _write(folder / "selection" / "trajectories.csv", pd.DataFrame(steps, columns=columns))
-    curve = [("fine", "biased", "S4", n, 0.1 / n**0.5) for n in (50, 100, 200, 500)]
-    columns = ["images", "estimator", "submission", "n", "standard_error"]
+    curve = [("fine", "biased", "S4", n, 50, 0.1 / n**0.5) for n in (50, 100, 200, 500)]
+    columns = ["images", "estimator", "submission", "n", "draws", "standard_error"]
     _write(folder / "learning_curve.csv", pd.DataFrame(curve, columns=columns))
     row = {"mechanism": "convolution", "judged_on": "evaluation", "difference": 0.05}
     row |= {"by_quality": 0.0, "by_quality_low": -0.02, "by_quality_high": 0.02}

@@ -161,10 +161,9 @@ def test_the_counts_add_up(card: pd.DataFrame) -> None:
     assert table.loc["run", FAILS] == len(listed(card, FAILS, "run"))
 
 
-def test_every_claim_is_on_one_page(card: pd.DataFrame) -> None:
+def test_every_claim_is_in_one_of_the_report_s_tables(card: pd.DataFrame) -> None:
     shown = [scorecard_shown(card, topic) for topic in card["topic"].unique()]
     assert sum(map(len, shown)) == len(card)
-    assert max(map(len, shown)) <= 14
 
 
 def test_the_published_number_is_shown_with_its_relation() -> None:

@@ -131,7 +131,7 @@ def test_without_held_out_images_what_needs_them_is_not_testable(tmp_path: Path)
         ("homogeneity.csv", "difference", -0.05, "homogeneity_transfers", FAILS),
         ("homogeneity.csv", "by_quality", np.nan, "homogeneity_transfers", UNTESTABLE),
         ("submissions.csv", "upper_bound", 0.81, "near_optimal", FAILS),
-        ("learning_curve.csv", "standard_error", 0.1, "more_images_help", FAILS),
+        ("learning_curve.csv", "standard_error", 0.1, "more_images_help", CLOSE),
     ],
 )
 def test_another_number_in_a_file_turns_the_verdict(
