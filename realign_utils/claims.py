@@ -209,7 +209,7 @@ def against_sentence(card: pd.DataFrame) -> str:
     own = [text for by in SETTLED_BY if by != "run" for text in listed(card, FAILS, by)]
     parts = {
         "On this run": listed(card, FAILS, "run"),
-        "By the paper's own figures and tables": own,
+        "By the paper's own figures, tables and registry": own,
     }
     sentences = [
         f"{what} these do not hold: {'; '.join(f'“{text}”' for text in texts)}."
