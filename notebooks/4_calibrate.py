@@ -301,6 +301,8 @@ shown.pivot(index="n", columns="submission", values="mean").round(4)
 # %%
 index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
 where = device_of_arithmetic(device)
+
+# %%
 found = []
 for s in track(sets, "other measures"):
     files = {n: [index[s, m] for m in ms] for n, ms in names.items()}

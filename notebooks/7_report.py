@@ -606,18 +606,17 @@ table(
 # that was *chosen here*, on these very images, owes them part of its score, which the evaluation does not share.
 
 # %%
-key = ["images", "submission"]
-main = results.intervals[results.intervals["estimator"] == estimator].set_index(key)
-other = {e: part.set_index(key) for e, part in results.intervals.groupby("estimator")}
+by_set = results.intervals.set_index(["images", "submission"])
+other = dict(list(by_set.groupby("estimator")))
+main, other_name = other[estimator], {"biased": "debiased", "debiased": "biased"}[estimator]
 sure = main[["n", "mean", "low", "high"]].rename(columns={"mean": f"{estimator} CKA"})
 sure["chance"] = other["biased"]["chance"]
-other_name = "debiased" if estimator == "biased" else "biased"
 sure[f"{other_name} CKA"] = other[other_name]["mean"]
 sure["chosen here"] = main["chosen_here"].astype(bool)
 table(
     sure.reset_index(),
-    f"Mean pairwise CKA of each submission ({estimator} estimator) with its 95 % interval, what unrelated models would have "
-    f"on as many images (chance, biased estimator), the {other_name} value, and whether it was chosen on these images.",
+    f"Mean pairwise CKA of each submission ({estimator}) with its 95 % interval, what unrelated models would have on as many images "
+    f"(chance, biased), the {other_name} value, and whether it was chosen on these images.",
     "tbl:intervals",
     digits=4,
     file=f"{runs}/submission_intervals.csv",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import astuple
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from realign_utils.comparison import Comparison
 from realign_utils.intervals import CLOSE, ERROR, UNTESTABLE, call
 
+ENDS = ["standard_error", "low", "high", "degrees"]
 AGREE = 1.3
 """Factor within which two standard errors of the same thing count as one."""
 
@@ -58,25 +60,14 @@ def mean_intervals(
     rows = []
     for images, estimators in comparisons.items():
         for estimator, comparison in estimators.items():
+            n, degrees = comparison.resamples.n, comparison.resamples.degrees
             for name, models in sets.items():
-                whole = comparison.mean(models)
-                rows.append(
-                    {
-                        "images": images,
-                        "estimator": estimator,
-                        "submission": name,
-                        "n": comparison.resamples.n,
-                        "mean": whole.estimate,
-                        "standard_error": whole.standard_error,
-                        "low": whole.low,
-                        "high": whole.high,
-                        "degrees": comparison.resamples.degrees,
-                        "jackknife": comparison.jackknife_error(models),
-                        "chance": comparison.mean_chance(models),
-                        "chosen_here": images in (chosen or {}).get(name, ()),
-                    }
-                )
-    return pd.DataFrame(rows)
+                own = comparison.jackknife_error(models), comparison.mean_chance(models)
+                here = images in (chosen or {}).get(name, ())
+                ends = *astuple(comparison.mean(models)), degrees
+                rows.append((images, estimator, name, n, *ends, *own, here))
+    leading = ["images", "estimator", "submission", "n", "mean", *ENDS]
+    return pd.DataFrame(rows, columns=[*leading, "jackknife", "chance", "chosen_here"])
 
 
 def paired_differences(
@@ -96,28 +87,17 @@ def paired_differences(
     """
     rows = []
     for images, estimators in comparisons.items():
+        on_these = {name for name, sources in (chosen or {}).items() if images in sources}
         for estimator, comparison in estimators.items():
             for first, second in combinations(sets, 2):
                 gap = comparison.difference(sets[first], sets[second])
-                names, sign = {1: first, -1: second, 0: CLOSE}, call(gap.low, gap.high)
-                rows.append(
-                    {
-                        "images": images,
-                        "estimator": estimator,
-                        "first": first,
-                        "second": second,
-                        "difference": gap.estimate,
-                        "standard_error": gap.standard_error,
-                        "low": gap.low,
-                        "high": gap.high,
-                        "degrees": comparison.resamples.degrees,
-                        "higher": names.get(sign, UNTESTABLE),
-                        "chosen_here": any(
-                            images in (chosen or {}).get(name, ()) for name in (first, second)
-                        ),
-                    }
-                )
-    return pd.DataFrame(rows)
+                names = {1: first, -1: second, 0: CLOSE}
+                higher = names.get(call(gap.low, gap.high), UNTESTABLE)
+                ends = *astuple(gap), comparison.resamples.degrees
+                here = bool(on_these & {first, second})
+                rows.append((images, estimator, first, second, *ends, higher, here))
+    leading = ["images", "estimator", "first", "second", "difference", *ENDS]
+    return pd.DataFrame(rows, columns=[*leading, "higher", "chosen_here"])
 
 
 def with_image_intervals(

@@ -140,7 +140,10 @@ class Resamples:
 
 
 def mean_of_pairs(matrices: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
-    """Mean over the pairs of different models of a set: from (..., m, m) to (...)."""
+    """Mean over the pairs of different models of a set: from (..., m, m) to (...).
+
+    Of tensors and of many matrices at once; `realign_utils.calibrate.mean_similarity` of an array.
+    """
     places = torch.as_tensor(list(members))
     if len(places) < 2:
         raise UserError(f"mean over the pairs of {len(places)} model; a set needs two or more")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from realign_utils import grams
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_stack, gram_sums, hsic, plan, undefined
 from realign_utils.errors import UserError
 from realign_utils.jackknife import jackknife
@@ -241,32 +240,32 @@ def test_global_tf32_is_put_aside_and_given_back():
         setting.fp32_precision = before
 
 
-@pytest.mark.parametrize("set_by_the_process", ["tf32", "ieee"])
+@pytest.fixture(name="seen")
+def settings_of_products(request, monkeypatch):
+    """The precisions in which a process that has set one of its own finds products multiplied."""
+    setting, found, multiply = torch.backends.cuda.matmul, [], torch.bmm
+    noting = lambda *a: found.append(setting.fp32_precision) or multiply(*a)  # noqa: E731
+    monkeypatch.setattr(torch, "bmm", noting)
+    before, setting.fp32_precision = setting.fp32_precision, request.param
+    yield found
+    assert setting.fp32_precision == request.param
+    setting.fp32_precision = before
+
+
+whatever_is_set = pytest.mark.parametrize("seen", ["tf32", "ieee"], indirect=True)
+
+
+@whatever_is_set
+@pytest.mark.parametrize("memory", [2 * 10**9, SMALLEST])
 @pytest.mark.parametrize(("asked", "expected"), [(False, "ieee"), (True, "tf32")])
-def test_products_are_in_tf32_only_where_asked_whatever_the_process_has_set(
-    monkeypatch, set_by_the_process, asked, expected
-):
-    seen, multiply = [], grams.inner_products
-
-    def noting(rows):
-        seen.append(torch.backends.cuda.matmul.fp32_precision)
-        return multiply(rows)
-
-    monkeypatch.setattr(grams, "inner_products", noting)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", set_by_the_process)
-    cka_matrix(make_features(1), tf32=asked)
+def test_products_are_in_tf32_only_where_asked_whatever_is_set(seen, asked, expected, memory):
+    cka_matrix(make_features(1), tf32=asked, memory=memory)
     assert set(seen) == {expected}
 
 
+@whatever_is_set
 @pytest.mark.parametrize("compute", [resample, jackknife])
-def test_uncertainty_is_never_in_tf32(monkeypatch, compute):
-    seen, multiply = [], torch.bmm
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
-    monkeypatch.setattr(
-        torch,
-        "bmm",
-        lambda *a: seen.append(torch.backends.cuda.matmul.fp32_precision) or multiply(*a),
-    )
+def test_uncertainty_is_never_in_tf32(seen, compute):
     compute(make_features(1))
     assert set(seen) == {"ieee"}
 
