@@ -21,17 +21,24 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
-from realign_utils.findings import findings
-from realign_utils.intervals import ERROR, VERDICTS
+from realign_utils.claims import (
+    against_sentence,
+    counts,
+    listed,
+    read_claims,
+    scorecard,
+    scorecard_shown,
+)
+from realign_utils.claims_evidence import Study
+from realign_utils.claims_trail import examples, trail
+from realign_utils.intervals import CLOSE, ERROR
 from realign_utils.learning_curves import (
     against_images,
     few_and_many_sentence,
     steady_sentence,
 )
-from realign_utils.matrices import read_matrix
 from realign_utils.measure_tables import by_measure
 from realign_utils.profiles import enter_project
-from realign_utils.published import quantities, settle
 from realign_utils.report import figure, table
 from realign_utils.results import durations, model_counts, provenance, read_results
 from realign_utils.score_intervals import (
@@ -50,6 +57,7 @@ from realign_utils.selection_results import (
     read_selection,
     regret_shown,
 )
+from realign_utils.store import write_text
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
@@ -142,6 +150,26 @@ submissions = {  # the sets to submit
 highlight = "S4"  # the submission of Figures 2, 5, 6 and 7
 contrast = "S1"  # the submission beside it in Figure 3
 portal = None  # CSV of published portal scores; null: none
+evaluation = {  # held-out images that stand for the portal's; null: none at hand
+    "number": 500,
+    "seed": 0,
+    "kind": "patches",
+    "split": "evaluation",
+    "classes": "all",
+    "resolution": 32,
+}
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
+families = {  # groups of Figure 4: queries on the registry's columns, or names
+    "blur/ResNet": "family.str.contains('res|densenet')",
+    "hybrid attention": "mechanism == 'hybrid'",
+    "pure ViT": "mechanism == 'attention'",
+}
+pools = {  # candidate models: 'all', a query on the registry's columns, or names
+    "full": "all",
+    "attention": "mechanism in ['attention', 'hybrid']",
+    "cnn": "mechanism == 'convolution' and family.str.contains('res|densenet|darknet')",
+    "cnn_and_light_hybrids": "mechanism in ['convolution', 'hybrid'] and family.str.contains('res|densenet|darknet|botnet|halonet')",
+}
 zoo = {  # the small models to train first; null: none
     "table": "params/zoo.csv",
     "models": "all",
@@ -161,10 +189,12 @@ zoo = {  # the small models to train first; null: none
 results = read_results(runs)
 compared, tried = model_counts(results)
 scores = results.calibration
-roles = {"highlight": highlight, "contrast": contrast}
-proxy_options = {"reference_proxy": reference_proxy, "proxies": list(proxies)}
-found = findings(results, estimator=estimator, **proxy_options, **roles)
-verdicts = found["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
+roles = {"highlight": highlight, "contrast": contrast, "submissions": submissions}
+images = {"proxies": proxies, "reference_proxy": reference_proxy, "evaluation": evaluation}
+groups = {"registry": registry, "families": families, "pools": pools}
+card = scorecard(Study(runs, estimator=estimator, **images, **groups, **roles), read_claims())
+write_text(f"{runs}/scorecard.csv", card.to_csv())
+verdicts = counts(card).loc["all"]
 scored = scores["real"].notna().any()
 known = "real" if scored else reference_proxy
 score_name = "real score" if scored else f"score on {reference_proxy}, in want of an evaluation,"
@@ -179,9 +209,9 @@ text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align
 The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
 of one kind of architecture keep their alignment on new images better than mixed sets do. Here {compared} of {tried} models
 were compared on {len(proxies)} proxies of {numbers} images each. The best {score_name} is
-{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(found)} of the paper's findings {verdicts["holds"]} hold in this
-run, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too close to call, and {verdicts["not testable"]} cannot be
-tested in it ([@tbl:findings])."""
+{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(card)} statements of the paper that were checked, on its own
+figures or on this run, {verdicts["holds"]} hold, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too close to call, and
+{verdicts["not testable"]} cannot be tested here ([@tbl:scorecard]). {against_sentence(card)}"""
 display(Markdown(text.replace("\n", " ")))
 
 # %% [markdown]
@@ -192,7 +222,7 @@ display(Markdown(text.replace("\n", " ")))
 # computes CKA on two proxy sets of images, selects by a greedy search with local refinement, and reports that *architecture
 # homogeneity* predicts the real score better than the proxy score does.
 #
-# The numbers below are this run's; the paper's stand in [@tbl:published-scores] and [@tbl:own-figures].
+# The numbers below are this run's; the paper's stand in [@tbl:published-scores] and, claim by claim, in [@sec:which-of-the-papers-claims-hold].
 
 # %%
 registered = len(pd.read_csv("params/registry.csv"))
@@ -716,39 +746,42 @@ display(Markdown(text.replace("\n", " ")))
 # %% [markdown]
 # ## Discussion
 #
-# ### The paper's findings on this run
+# ### Which of the paper's claims hold
 #
-# Each verdict is computed from this run's files. A comparison of scores *holds* only if the 95 % interval of the difference excludes zero;
-# otherwise it is too close to call. The portal's scores, of unknown images, are taken as they are. A finding that does not hold in the demo says something about the demo's small world,
-# not necessarily about the paper's; a finding that holds shows that the mechanism can arise.
+# The scorecard: every statement of the paper that can be checked, from its abstract to its appendices (`params/claims.csv`), each with what was
+# found and a verdict that is computed. Some are settled by the paper's own figures, tables and appendix, in every profile: two matrices were
+# read off its heatmaps (±0.002 a cell), the bars off Figure 4. A number then *holds* if it lies within the tolerance beside it. The
+# others are settled by this run: there a comparison holds only if its whole 95 % interval agrees, does not hold if none of it does, and is
+# too close to call otherwise; of several comparisons the weakest is shown, and the verdict is on all of them ([@sec:how-sure-are-these-numbers]).
+# Sets are compared on images by which they were not chosen.
 
 # %%
 table(
-    found,
-    "The paper's findings, with this run's numbers and verdicts.",
-    "tbl:findings",
-    markdown=["finding", "here"],
+    counts(card),
+    "How many claims have which verdict, by what settles them.",
+    "tbl:scorecard",
+    file=f"{runs}/scorecard.csv",
 )
 
 # %% [markdown]
-# ### The paper against its own figures
-#
-# Two matrices of the paper were read off its figures ([@tbl:own-figures]; ±0.002 a cell), so that some of its statements can be
-# checked in every profile. Expect the means to agree, since they are sums over many cells, and look at the statements about single cells
-# and about the shape of the greedy trajectory.
+# A claim that does not hold in the demo says something of the demo's small world, not necessarily of the paper's; one that holds shows that
+# the mechanism can arise. What does not hold by the paper's own figures does not hold in any world. Here are all of them, by what they are about.
 
 # %%
-own = [read_matrix(f"params/published/{s}_cifar100_cka_digitised.csv")[1] for s in ("s4", "s1")]
-values = quantities(*own, published_scores.set_index("submission"))
-table(
-    settle(pd.read_csv("params/claims.csv"), values),
-    "Statements of the paper, as published and as computed from its own figures and tables.",
-    "tbl:own-figures",
-    digits=4,
-    file="params/claims.csv",
-)
+for number, topic in enumerate(card["topic"].unique(), 1):
+    display(
+        table(
+            scorecard_shown(card, topic),
+            f"Claims on {topic}: what the paper publishes, what was found (with its 95 % interval), by what, and why.",
+            f"tbl:claims-{number}",
+            file=f"{runs}/scorecard.csv",
+        )
+    )
 
 # %% [markdown]
+# Verdicts stand for what can be said from four submissions, or from one run. Read the reasons before the words: several claims are true of
+# the paper's numbers and need not be true of another run's, and the reverse.
+#
 # ### Proxy against evaluation
 #
 # [@fig:calibration] sets the proxy scores against the real ones: a proxy that calibrates well puts the submissions on a line through
@@ -772,13 +805,9 @@ figure(
 # ## Conclusion
 
 # %%
-failing = found.loc[found["verdict"] == "does not hold", "finding"]
-untested = found.loc[found["verdict"] == "not testable", "finding"]
-close = found.loc[found["verdict"] == "too close to call", "finding"]
-text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}."
-text += f" Not confirmed here: {'; '.join(failing)}." if len(failing) else ""
-text += f" Too close to call: {'; '.join(close)}." if len(close) else ""
-text += f" Not testable here: {'; '.join(untested)}." if len(untested) else ""
+text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}. {against_sentence(card)}"
+close = listed(card, CLOSE)
+text += f" Too close to call: {'; '.join(f'“{claim}”' for claim in close)}." if close else ""
 display(Markdown(text))
 
 # %% [markdown]
@@ -845,3 +874,23 @@ table(
     digits=1,
     file=f"{runs}/run.json",
 )
+
+# %% [markdown]
+# ## Appendix E: from a number back to its images
+#
+# For the first claim of each of three verdicts that rests on images, the way back: the row of the scorecard, the file with the number, the
+# cell that wrote it, the features that it came from, and the images behind those, with hashes.
+
+# %%
+for number, (name, row) in enumerate(examples(card).iterrows(), 1):
+    display(
+        table(
+            trail(row, runs),
+            f"“{row['text']}” ({row['verdict']}): claim `{name}`, back to its images.",
+            f"tbl:trail-{number}",
+            file=f"{runs}/scorecard.csv",
+        )
+    )
+
+# %% [markdown]
+# Each image is a row of the last file, with its identifier and the hash of its content, by which a second run finds the very same images.
