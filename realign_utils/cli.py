@@ -200,6 +200,30 @@ def check(submission: Path, profile: str | None) -> None:
     click.echo(f"{submission}: valid, {len(entered.entries)} entries, {entered.track} track")
 
 
+@commands.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="All of it, as data.")
+def compare(first: str, second: str, file: Path | None) -> None:
+    """Say which numbers differ between two runs, by how much, and why.
+
+    FIRST and SECOND are folders of results (runs/demo) or names of profiles. Scores come with
+    their change in the first run's standard errors. Exit code 0: no number differs; 1: some do;
+    2: a run is missing or damaged.
+    """
+    from realign_utils.compare_runs import compare_runs
+    from realign_utils.compare_text import as_data, lines_of
+    from realign_utils.run_files import find_run, read_run
+
+    found = compare_runs(*(read_run(find_run(name)) for name in (first, second)))
+    for line in lines_of(found):
+        click.echo(line)
+    if file:
+        click.echo(f"written: {write_json(file, as_data(found))}")
+    if found.differ:
+        sys.exit(1)
+
+
 def _say_what_is_missing(parameters: Parameters, root: Path) -> None:
     """One line on what a run will download, where it will; no network is asked for it."""
     from realign_utils.parameters import image_sources

@@ -224,7 +224,8 @@ end
 local function show_code(div)
   local is_open = div.classes:includes("open")
   if not is_html then return is_open and div.content or {} end
-  local start = '<details class="code"' .. (is_open and " open" or "") .. "><summary>Code</summary>"
+  local start = '<details class="code"' .. (is_open and " open" or "") .. "><summary>Code cell "
+    .. div.attributes.number .. "</summary>"
   return { raw(start), div.content[1], raw("</details>") }
 end
 
@@ -233,6 +234,21 @@ local function small(inlines)
   inlines:insert(1, raw("#small[", true))
   inlines:insert(raw("]", true))
   return inlines
+end
+
+-- The picture of a figure in the HTML. What it answers to a pointer is data for pointer.js beside it.
+local function plate(at)
+  local wide = tonumber(at.width:match("^([%d.]+)%%$") or 0) > 60
+  local start = string.format('<div class="answers%s"><div class="plate" style="width:%s">',
+    wide and " wide" or "", at.width:gsub("[^%w.%%]", ""))
+  local data = ""
+  if at.pointer then
+    local parts = assert(io.open(at.pointer)):read("a"):gsub("<", "\\u003c")
+    data = '<script type="application/json" class="places">{"name": '
+      .. pandoc.json.encode(at.name) .. ', "parts": ' .. parts .. "}</script>"
+  end
+  local picture = pandoc.Image({ pandoc.Str(at.name) }, at.html, "", { width = "100%" })
+  return { raw(start), pandoc.Plain({ picture }), raw("</div>" .. data .. "</div>") }
 end
 
 local function show_exhibit(div)
@@ -247,9 +263,9 @@ local function show_exhibit(div)
   caption:extend(small(source))
   local long = { pandoc.Plain(caption) }
   if div.content[1] then return show_table(div.content[1], long, div.identifier) end
-  local src = is_html and at.html or at.pdf
-  local picture = pandoc.Image({ pandoc.Str(at.name) }, src, "", { width = at.width })
-  return { pandoc.Figure({ pandoc.Plain({ picture }) }, { long = long }, { id = div.identifier }) }
+  local shown = is_html and plate(at)
+    or { pandoc.Plain({ pandoc.Image({ pandoc.Str(at.name) }, at.pdf, "", { width = at.width }) }) }
+  return { pandoc.Figure(shown, { long = long }, { id = div.identifier }) }
 end
 
 local shown = {
