@@ -19,7 +19,7 @@
 # %% tags=["remove", "imports"]
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import JSON, Markdown, display
 
 from realign_utils.findings import findings
 from realign_utils.intervals import (
@@ -51,6 +51,8 @@ enter_project()  # paths below are relative to it, wherever the notebook was ope
 # %% tags=["parameters", "remove"]
 profile = "demo"  # name of the profile
 title = "small models trained on patches of photographs"  # what was compared, below the title of the report
+authors = []  # named by the report and the blog post
+tags = ["representational alignment", "CKA", "reproduction"]  # keywords of the blog post
 k = 8  # models in a submission
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 figures = "figures/demo"  # folder of the figures; not given: figures/<profile>
@@ -165,10 +167,10 @@ known = "real" if scored else reference_proxy
 score_name = "real score" if scored else f"score on {reference_proxy}, in want of an evaluation,"
 best = scores[known].idxmax()
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Abstract
 
-# %%
+# %% tags=["blog"]
 numbers = " and ".join(dict.fromkeys(str(source["number"] or "all") for source in proxies.values()))
 text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align Challenge, on the profile *{profile}* ({title}).
 The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
@@ -179,7 +181,7 @@ run, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too
 tested in it ([@tbl:findings])."""
 display(Markdown(text.replace("\n", " ")))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Introduction
 #
 # Do independently trained networks come to represent images alike? The Re-Align Challenge makes the question a game: the Blue Team
@@ -189,7 +191,7 @@ display(Markdown(text.replace("\n", " ")))
 #
 # The numbers below are this run's; the paper's stand in [@tbl:published-scores] and [@tbl:own-figures].
 
-# %%
+# %% tags=["blog"]
 registered = len(pd.read_csv("params/registry.csv"))
 classes = [
     len(source.get("classes", [])) for source in proxies.values() if source.get("classes") != "all"
@@ -204,7 +206,7 @@ sources = [f"`{name}` ({source['kind']})" for name, source in proxies.items()]
 plain = f"{tried} models with their own weights were compared on {' and '.join(sources)}."
 display(Markdown(analogy.replace("\n", " ").replace("[", "").replace("]", "") if zoo else plain))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Methods
 #
 # ### Objective
@@ -234,7 +236,7 @@ display(
     )
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Optimisation
 #
 # Three stages, as in the paper: a greedy set grown from the most similar pair; best-improvement exchanges of one model, until none
@@ -246,7 +248,7 @@ display(
     Markdown(f"Each search here made {restarts} restarts from random sets of $k = {k}$ models.")
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Results
 #
 # Figures 2 to 7 bear the paper's numbers (its Figure 1 is not among those that it describes); later ones follow.
@@ -256,7 +258,7 @@ display(
 # The table of the paper's section 3.1. *Real* is the score that counts, and the calibration ratio is real divided by the score on the
 # reference proxy.
 
-# %%
+# %% tags=["blog"]
 real_is = (
     "the portal's published score" if portal else "the score on the held-out evaluation images"
 )
@@ -268,7 +270,7 @@ unscored = (
 )
 display(Markdown(spread.replace("\n", " ") if scored else unscored))
 
-# %%
+# %% tags=["blog"]
 held_out = ["evaluation"] if portal and "evaluation" in scores else []
 shown = scores.assign(models=results.submissions["models"])
 shown = shown[["title", "models", *proxies, *held_out, "real", "ratio"]].reset_index()
@@ -285,11 +287,11 @@ table(
     file=f"{runs}/calibration.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # The paper's own table, for its models and the portal's secret images, is [@tbl:published-scores]. Compare the *pattern*, not the
 # values: which proxy promises more, which submissions it promises too much, and who comes out first.
 
-# %%
+# %% tags=["blog"]
 published_scores = pd.read_csv("params/portal.csv")
 table(
     published_scores.drop(columns="place"),
@@ -320,10 +322,10 @@ table(
     file=f"{runs}/submissions.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The submitted set
 
-# %%
+# %% tags=["blog"]
 display(
     Markdown(
         f"[@fig:heatmap] shows the CKA of every pair of {highlight}, [@fig:comparison] compares it with {contrast}. "
@@ -340,11 +342,11 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # A block brighter than its surroundings is a group within the set; a dark row is a model that the set could do without. The title names
 # the darkest pair. Whether a set is *homogeneous* shows only beside another one, on the same colours:
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig3_comparison",
     f"{highlight} and {contrast} on one colour scale, on `{reference_proxy}`.",
@@ -367,12 +369,12 @@ figure(
     width="80%",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Families of architectures
 #
 # The mean CKA within families ([@fig:families]), and a map of all models in which those that see alike lie close ([@fig:map]).
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig4_families",
     "Mean CKA within families on each set of images. Intervals: jackknife over models, 95 %.",
@@ -381,11 +383,11 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # Compare families by their intervals, not by their bars: a family of a few models has few pairs. Longer bars on one set of images for
 # *all* families say something of the images, nothing of the families. The map shows the same similarities at once:
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig5_map",
     f"Multidimensional scaling of 1 − CKA on `{reference_proxy}`; stars mark {highlight}.",
@@ -409,7 +411,7 @@ figure(
     width="50%",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # The mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall. That it flattens does not show
 # that the set is the best one; the upper bound does, where there is one.
 #
@@ -434,7 +436,7 @@ table(
     file=f"{runs}/pools.csv",
 )
 
-# %%
+# %% tags=["blog"]
 display(Markdown(pools_sentence(firm.pools, reference_proxy, judge)))
 figure(
     f"{figures}/pools",
@@ -443,14 +445,14 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
 # that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
 # mixed ones whose proxy score is the same. A positive difference alone does not favour the thesis: it also follows where the models of one
 # mechanism score higher on average. So it stands beside what remains of it when the names of the mechanisms are exchanged among models of
 # like proxy quality, on average and at most; *in favour* is a difference above all of those.
 
-# %%
+# %% tags=["blog"]
 if len(firm.homogeneity):
     display(
         table(
@@ -696,7 +698,7 @@ text = f"""On *{judged_on}* biased CKA has {by_cka}. Of the {len(rest)} other me
 [@tbl:leads] may turn by chance, whatever the measure."""
 display(Markdown(text.replace("\n", " ")))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Discussion
 #
 # ### The paper's findings on this run
@@ -705,7 +707,7 @@ display(Markdown(text.replace("\n", " ")))
 # otherwise it is too close to call. The portal's scores, of unknown images, are taken as they are. A finding that does not hold in the demo says something about the demo's small world,
 # not necessarily about the paper's; a finding that holds shows that the mechanism can arise.
 
-# %%
+# %% tags=["blog"]
 table(
     found,
     "The paper's findings, with this run's numbers and verdicts.",
@@ -713,14 +715,14 @@ table(
     markdown=["finding", "here"],
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The paper against its own figures
 #
 # Two matrices of the paper were read off its figures ([@tbl:own-figures]; ±0.002 a cell), so that some of its statements can be
 # checked in every profile. Expect the means to agree, since they are sums over many cells, and look at the statements about single cells
 # and about the shape of the greedy trajectory.
 
-# %%
+# %% tags=["blog"]
 own = [read_matrix(f"params/published/{s}_cifar100_cka_digitised.csv")[1] for s in ("s4", "s1")]
 values = quantities(*own, published_scores.set_index("submission"))
 table(
@@ -731,13 +733,13 @@ table(
     file="params/claims.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Proxy against evaluation
 #
 # [@fig:calibration] sets the proxy scores against the real ones: a proxy that calibrates well puts the submissions on a line through
 # the origin, and one that ranks well keeps their order.
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/calibration",
     "Score on each proxy against the real score; the line is equality.",
@@ -745,16 +747,16 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Limitations
 #
 # A handful of submissions makes every statement about calibration coarse. With few images biased CKA is too high, the more so
 # the more dimensions the features have; how much here, [@sec:few-images-and-many] says. The layer is the registry's penultimate one; others may align differently.
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Conclusion
 
-# %%
+# %% tags=["blog"]
 failing = found.loc[found["verdict"] == "does not hold", "finding"]
 untested = found.loc[found["verdict"] == "not testable", "finding"]
 close = found.loc[found["verdict"] == "too close to call", "finding"]
@@ -828,3 +830,13 @@ table(
     digits=1,
     file=f"{runs}/run.json",
 )
+
+# %% [markdown] tags=["remove"]
+# ## What heads the blog post
+#
+# The cells tagged *blog* are the post in `blog/post.md`. This cell gives its authors, keywords and description.
+
+# %% tags=["remove", "front-matter"]
+outcome = f"{verdicts['holds']} of {len(found)} findings hold, {verdicts['does not hold']} do not"
+what = f"A re-execution on {compared} models ({title}): {outcome}."
+display(JSON({"authors": authors, "tags": tags, "description": what}))

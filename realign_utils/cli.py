@@ -43,7 +43,7 @@ def run(profile: str, first: str | None, overrides: Sequence[str]) -> None:
 @click.argument("profile", default="demo")
 @click.option("-p", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a parameter.")
 def report(profile: str, overrides: Sequence[str]) -> None:
-    """Render report.html and report.pdf of PROFILE again, without computing anything."""
+    """Render report.html, report.pdf and the blog post of PROFILE again; nothing is computed."""
     from realign_utils import pipeline, profiles
 
     for path in pipeline.render_report(*profiles.load(profile, overrides)):

@@ -28,7 +28,8 @@ MARKDOWN = (
 """What pandoc understands of an author's Markdown: nothing that would reach one form only."""
 
 _PIPES = MARKDOWN + "-simple_tables-multiline_tables-grid_tables"
-_LARGEST_SVG = 1_000_000  # bytes; beyond it, the HTML takes the PNG
+LARGEST_SVG = 1_000_000
+"""Bytes beyond which the HTML takes the PNG."""
 
 
 def read_executed(path: Path) -> nbformat.NotebookNode:
@@ -97,11 +98,16 @@ def numbered_code(notebook: nbformat.NotebookNode) -> list[tuple[int, nbformat.N
     return numbered
 
 
-def assemble(notebook: nbformat.NotebookNode, show: Callable[[Any, int], str]) -> str:
-    """One Markdown text; `show` gives an output's part, from it and its code cell's number."""
+def assemble(
+    notebook: nbformat.NotebookNode, show: Callable[[Any, int], str], *, only: str | None = None
+) -> str:
+    """One Markdown text, of all cells or of those with one tag.
+
+    `show` gives an output's part, from it and its code cell's number.
+    """
     parts: list[str] = []
     for number, cell in numbered_code(notebook):
-        if "remove" in tags_of(cell):
+        if "remove" in tags_of(cell) or (only and only not in tags_of(cell)):
             continue
         if cell.cell_type == "markdown":
             parts.append(_div(".prose", cell.source))
@@ -175,7 +181,7 @@ class Outputs:
         if link:
             attributes["link"] = link
         if record["kind"] == "fig":
-            attributes |= _figure_files(self.root, record)
+            attributes |= self.files_of(record)
         pairs = " ".join(f'{key}="{literal(value)}"' for key, value in attributes.items())
         text = f"{record.get('grid', '')}\n\n{record['caption']}"
         return _div(f"#{record['label']} .exhibit {pairs}", text)
@@ -191,9 +197,24 @@ class Outputs:
         if self.blob_url:
             link = f"{self.blob_url}/{source.as_posix()}"
         elif executed.is_file():
-            link = quote(Path(os.path.relpath(executed, self.beside)).as_posix())
+            link = self.local_link(executed)
         origin = " · ".join(part for part in (source.stem, cell, record["file"]) if part)
         return self.names[record["label"]], origin, link
+
+    def local_link(self, executed: Path) -> str | None:
+        """From the report to an executed copy."""
+        return quote(Path(os.path.relpath(executed, self.beside)).as_posix())
+
+    def files_of(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """A figure's files for the HTML and for the PDF: the vector forms unless very large."""
+        base, label = self.root / record["file"], record["label"]
+        html = find_file(base, (".svg", ".png"), label)
+        if html.stat().st_size > LARGEST_SVG:
+            html = find_file(base, (".png", ".svg"), label)
+        pdf = find_file(base, (".pdf", ".svg", ".png"), label)
+        files = {"width": record["width"], "html": str(html), "pdf": str(pdf)}
+        pointer = base.with_name(base.name + ".json")
+        return files | ({"pointer": str(pointer)} if pointer.is_file() else {})
 
     def _cell_that_saves(self, executed: Path, file: str | None) -> str | None:
         """The code cell of an executed notebook that saves a file of this name, where there is one."""
@@ -207,18 +228,6 @@ class Outputs:
             if cell.cell_type == "code" and saves.search(cell.source):
                 return f"code cell {number}"
         return None
-
-
-def _figure_files(root: Path, record: Mapping[str, Any]) -> dict[str, str]:
-    """The figure's files for the HTML and for the PDF: the vector forms unless very large."""
-    base, label = root / record["file"], record["label"]
-    html = find_file(base, (".svg", ".png"), label)
-    if html.stat().st_size > _LARGEST_SVG:
-        html = find_file(base, (".png", ".svg"), label)
-    pdf = find_file(base, (".pdf", ".svg", ".png"), label)
-    files = {"width": record["width"], "html": str(html), "pdf": str(pdf)}
-    pointer = base.with_name(base.name + ".json")
-    return files | ({"pointer": str(pointer)} if pointer.is_file() else {})
 
 
 def _div(attributes: str, text: str) -> str:

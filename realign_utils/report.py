@@ -44,6 +44,7 @@ from realign_utils.store import write_atomically, write_text
 __all__ = ["EXHIBIT", "Exhibit", "figure", "render", "table"]
 
 TEMPLATES = Path(__file__).with_name("templates")
+BIBLIOGRAPHY = TEMPLATES / "references.bib"
 _HTML = ("-t", "html5", "--template", str(TEMPLATES / "report.html"), "--mathml",
          "--embed-resources", f"--resource-path=.:{TEMPLATES}", "--toc", "--toc-depth=3")  # fmt: skip
 _TYPST = ("-t", "typst-citations", "--template", str(TEMPLATES / "report.typ"),
@@ -61,7 +62,7 @@ def render(
     date: str | None = None,
     commit: str | None = None,
     source_url: str | None = None,
-    bibliography: str | Path = TEMPLATES / "references.bib",
+    bibliography: str | Path = BIBLIOGRAPHY,
     root: str | Path = ".",
 ) -> None:
     """Write an executed notebook as a report, in two forms with the same numbers.
@@ -97,7 +98,7 @@ def render(
         "subtitle": subtitle and literal(subtitle),
         "author": [literal(author) for author in authors],
         "stamp": _stamp(date, commit, source_url),
-        "works": [literal(key) for key in _works(bibliography)],
+        "works": [literal(key) for key in works_of(bibliography)],
         "link-citations": True,
     }
     with TemporaryDirectory() as name:
@@ -123,7 +124,7 @@ def _script(text: str, folder: Path) -> list[str]:
     return [f"--include-after-body={page}"]
 
 
-def _works(bibliography: Path) -> list[str]:
+def works_of(bibliography: Path) -> list[str]:
     """The keys that may be cited."""
     try:
         text = bibliography.read_text(encoding="utf-8")
