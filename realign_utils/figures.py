@@ -109,6 +109,15 @@ def _bars(
     )  # fmt: skip
     for colour, width in (("white", 3.0), (INK, 1.2)):
         axes.hlines(places, rows["low"], rows["high"], color=colour, linewidth=width)
+    told = [
+        [
+            f"mean {number(row.mean)}, {number(row.low)} to {number(row.high)}",
+            f"{row.pairs:.0f} pairs",
+        ]
+        for row in rows[["mean", "low", "high", "pairs"]].itertuples(index=False)
+    ]
+    at = np.column_stack([rows["mean"], places])
+    pointer.points(axes, at, [f"{family} on {label}" for family in rows.index], told)
     for place, mean, pairs in zip(places, rows["mean"], rows["pairs"], strict=True):
         count = f"{pairs:.0f} pair{'' if pairs == 1 else 's'}"
         text = f"{number(mean)}  ({count})" if np.isfinite(mean) else "no pairs"
