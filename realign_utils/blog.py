@@ -32,7 +32,7 @@ from realign_utils.pandoc import convert
 from realign_utils.report import BIBLIOGRAPHY, TEMPLATES, works_of
 from realign_utils.store import write_atomically, write_text
 
-POST = "commonmark+pipe_tables+tex_math_dollars"
+POST = "commonmark+pipe_tables+tex_math_dollars-raw_html"
 """What the post is written in: nothing that a usual reader of Markdown does not know."""
 
 

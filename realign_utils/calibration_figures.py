@@ -83,7 +83,10 @@ def calibration_scatter(
     for axes, proxy in zip(grid.flat, proxies, strict=False):
         known = table.dropna(subset=[proxy, "real"])
         points = known[[proxy, "real"]].to_numpy(dtype=float)
-        near(axes, points, known["submission"].tolist(), obstacles=points)
+        arms = [line for drawn in axes.collections for line in drawn.get_segments()]
+        along = [np.linspace(*ends, 15) for ends in arms]
+        obstacles = np.concatenate([points, *along])
+        near(axes, points, known["submission"].tolist(), obstacles=obstacles)
         _name_the_diagonal(axes)
     return figure
 

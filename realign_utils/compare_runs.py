@@ -149,9 +149,16 @@ def compare_runs(first: Run, second: Run) -> RunDifference:
     """Compare two runs, the most important first."""
     one, other = first.tables, second.tables
     shared = [name for name in one if name in other]
+    sets = set_differences(_members(one), _members(other))
+    scores = score_differences(_intervals(first), _intervals(second))
+    told_apart = (
+        {*sets["submission"], "submission_intervals"} if len(scores) else {*sets["submission"]}
+    )
     told, verdicts, matrices, equal = [], [], [], []
     for name in dict.fromkeys([*first.hashes, *second.hashes]):
         if name in _REASONS or name.startswith("images/"):
+            continue
+        if Path(name).stem in told_apart:
             continue
         if first.hashes.get(name) == second.hashes.get(name):
             equal.append(name)
@@ -168,11 +175,12 @@ def compare_runs(first: Run, second: Run) -> RunDifference:
                 (f"{name}, {row}", *p) for row, *p in verdict_differences(one[name], other[name])
             ]
     moved = pd.DataFrame(matrices, columns=["matrix", "models", "largest", "pair", "mean"])
-    still = (moved["largest"] <= ROUNDING) & [len(one[m]) == len(other[m]) for m in moved["matrix"]]
+    same_models = np.array([len(one[m]) == len(other[m]) for m in moved["matrix"]], dtype=bool)
+    still = (moved["largest"] <= ROUNDING) & same_models
     return RunDifference(
         why=reasons(first, second),
-        sets=set_differences(_members(one), _members(other)),
-        scores=score_differences(_intervals(first), _intervals(second)),
+        sets=sets,
+        scores=scores,
         verdicts=verdicts,
         matrices=moved[~still].sort_values("largest", ascending=False, kind="stable"),
         tables=told,

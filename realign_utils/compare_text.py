@@ -62,11 +62,11 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _verdict(found: RunDifference) -> str:
     if not found.differ:
         return "no number differs"
-    sets = f"{len(found.sets)} sets, " if len(found.sets) else ""
-    return (
-        f"{sets}{len(found.scores)} scores, {len(found.matrices)} matrices "
-        f"and {len(found.tables)} other files differ"
-    )
+    parts = {"sets": found.sets, "scores": found.scores, "matrices": found.matrices}
+    counts = [
+        f"{name} {len(rows)}" for name, rows in (parts | {"other files": found.tables}).items()
+    ]
+    return f"what differs: {', '.join(counts)}"
 
 
 def _part(title: str, told: Iterable[str]) -> list[str]:

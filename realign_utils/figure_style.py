@@ -257,6 +257,9 @@ def save(figure: Figure, folder: str | os.PathLike[str], name: str) -> Path:
         If the folder cannot be written.
     """
     stem = Path(folder) / name
+    with house_style():
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # else each format lays out a little differently
     for kind, metadata in _UNDATED.items():
         write_atomically(f"{stem}.{kind}", _writer(figure, kind, metadata))
     answered = answers(figure)

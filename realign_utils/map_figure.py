@@ -66,24 +66,27 @@ def embedding_map(
     Returns
     -------
     matplotlib.figure.Figure
-        All models on the left, the surroundings of the chosen ones on the right; two columns wide.
+        All models above, the surroundings of the chosen ones below with their names; two columns
+        wide.
     """
     points = embedding.coordinates
     placed = np.isfinite(points).all(axis=1)
     stars = np.isin(names, list(chosen)) & placed
-    figure = Figure(figsize=(DOUBLE_COLUMN, 3.9), layout="constrained")
-    whole, part = figure.subplots(1, 2, width_ratios=[1.55, 1])
+    heights = [3.1, max(2.1, 0.15 * stars.sum())]
+    figure = Figure(figsize=(DOUBLE_COLUMN, sum(heights) + 1.7), layout="constrained")
+    whole, part = figure.subplots(2, 1, height_ratios=heights)
     looks = [marks.get(name, OTHER) for name in names]
     for axes, size in ((whole, 3.5), (part, 4.5)):
         _points(axes, points, looks, stars, size, resampled)
-        axes.set(aspect="equal", anchor="N", xlabel="dimension 1 (1 − linear CKA)")
+        axes.set(aspect="equal", anchor="W", ylabel="dimension 2")
+        axes.set_xlabel("dimension 1 (1 − linear CKA)")
         pointer.points(axes, points, names, _told(names, looks, stars, families, similarity))
-    whole.set(ylabel="dimension 2", adjustable="datalim")
-    whole.set_title(f"{fit(title, 3.4)}\n{placed.sum()} models, stress {number(embedding.stress)}")
-    (left, right), (bottom, top) = _surroundings(points[stars], ratio=0.62)
+    whole.set_title(f"{fit(title, 6)}\n{placed.sum()} models, stress {number(embedding.stress)}")
+    (left, right), (bottom, top) = _surroundings(points[stars], ratio=1.6)
     part.set(xlim=(left, right), ylim=(bottom, top))
-    part.set_title(f"the submitted {stars.sum()} (stars),\nenlarged from the frame")
-    frame = Rectangle((left, bottom), right - left, top - bottom, fill=False, ec=INK, lw=0.6)
+    part.set_title(f"the submitted {stars.sum()} (stars), enlarged from the frame")
+    size = (right - left, top - bottom)
+    frame = Rectangle((left, bottom), *size, fill=False, ec=INK, lw=0.6, zorder=0)
     whole.add_patch(frame)
     beside(part, points[stars], shorten(np.array(names)[stars].tolist()))
     others = [handle(Mark("submitted, in its group's colour", "white", "*"), size=8)]
@@ -131,7 +134,7 @@ def _points(
     if resampled is not None:
         for index, look in enumerate(looks):
             cloud = resampled[:, index].T
-            axes.plot(*cloud, ".", color=look.colour, ms=1.6, mew=0, alpha=0.35, zorder=1)
+            axes.plot(*cloud, ".", color=look.colour, ms=2.4, mew=0, alpha=0.4, zorder=1)
     for look in dict.fromkeys(looks):
         member = np.array([other == look for other in looks])
         plain, star = points[member & ~stars], points[member & stars]

@@ -84,7 +84,7 @@ def test_no_syntax_of_the_report_is_left(notebook: Path) -> None:
 
 def test_references_are_names_and_what_is_left_out_is_the_report_s(notebook: Path) -> None:
     post = post_of(notebook)
-    assert "see Figure 4, Figure 1 of the report, Table 1 and the section “Methods”" in post
+    assert "see Figure 4, Figure 5 of the report, Table 1 and the section “Methods”" in post
     assert "the report’s section “far away”" in post
     assert "(Kornblith et al. 2019)" in post
     assert (

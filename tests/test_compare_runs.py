@@ -69,7 +69,7 @@ def test_every_change_is_told_with_its_size_and_its_reason(tmp_path: Path, capsy
     runs = make_run(tmp_path / "one"), make_run(tmp_path / "two", shift=0.03, members="abd", k=4)
     assert command("compare", *runs, "--json", tmp_path / "d.json") == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "1 sets, 1 scores, 1 matrices and 2 other files differ"
+    assert lines[0] == "what differs: sets 1, scores 1, matrices 1, other files 1"
     assert "  S1: 2 models in both; only in the first: c; only in the second: d" in lines
     told = "S1 on proxy (biased): 0.8300 -> 0.8400 (+0.0100, +1.00 standard errors)"
     assert f"  {told}" in lines
@@ -154,7 +154,7 @@ def test_a_file_of_one_run_only_is_named_and_data_say_the_same(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("path", "content", "told"),
     [("run.json", None, "holds no run: run.json is missing"), ("run.json", "{", "is damaged"),
-     ("parameters.yaml", "- 1", "is damaged"), ("regret.csv", "a,b\n1,2,3\n1", "regret.csv is damaged"),
+     ("parameters.yaml", "- 1", "is damaged"), ("regret.csv", '"a,b', "regret.csv is damaged"),
      ("submission_intervals.csv", "images\nproxy\n", "submission_intervals.csv is damaged")],
 )  # fmt: skip
 def test_a_missing_or_damaged_run_is_one_line(tmp_path, capsys, path, content, told) -> None:
