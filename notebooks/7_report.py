@@ -366,7 +366,6 @@ figure(
     "fig:per-model",
     number=6,
     source="notebooks/5_figures.ipynb",
-    width="80%",
 )
 
 # %% [markdown] tags=["blog"]

@@ -84,7 +84,7 @@ def calibration_scatter(
         known = table.dropna(subset=[proxy, "real"])
         points = known[[proxy, "real"]].to_numpy(dtype=float)
         arms = [line for drawn in axes.collections for line in drawn.get_segments()]
-        along = [np.linspace(*ends, 15) for ends in arms]
+        along = [np.linspace(*ends, 15) for ends in arms if len(ends) == 2]
         obstacles = np.concatenate([points, *along])
         near(axes, points, known["submission"].tolist(), obstacles=obstacles)
         _name_the_diagonal(axes)

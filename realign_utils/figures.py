@@ -222,7 +222,6 @@ def trajectory(
     last, reached = sizes[-1], mean_similarity[-1]
     label = f"greedy: {number(reached, 4)} at {last} models"
     axes.plot(sizes, mean_similarity, "o-", color=BLUE, ms=3.5, label=label)
-    _near_band(axes, sizes, mean_similarity, upper_bound)
     told = [[f"mean CKA {number(value, 4)}"] for value in mean_similarity]
     places = np.column_stack([sizes, mean_similarity])
     pointer.points(axes, places, [f"{size} models" for size in sizes], told)
@@ -233,6 +232,7 @@ def trajectory(
     if np.isfinite(upper_bound):
         label = f"upper bound at {last} models: {number(upper_bound, 4)}"
         axes.axhline(upper_bound, color=INK, linewidth=0.8, linestyle=":", label=label)
+    _near_band(axes, sizes, mean_similarity, upper_bound)
     axes.set(xlabel="number of models", ylabel="mean pairwise linear CKA\n(similarity, 1 = same)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.12)

@@ -26,6 +26,7 @@ from realign_utils.figure_style import (
     legend_below,
     number,
     shorten,
+    widest_text,
 )
 from realign_utils.labels import beside, near
 
@@ -82,22 +83,29 @@ def embedding_map(
         axes.set_xlabel("dimension 1 (1 − linear CKA)")
         pointer.points(axes, points, names, _told(names, looks, stars, families, similarity))
     whole.set_title(f"{fit(title, 6)}\n{placed.sum()} models, stress {number(embedding.stress)}")
-    (left, right), (bottom, top) = _surroundings(points[stars], ratio=1.6)
+    labels = shorten(np.array(names)[stars].tolist())
+    room = DOUBLE_COLUMN - 1.1 - widest_text(labels or [""])
+    (left, right), (bottom, top) = _surroundings(points[stars], ratio=min(1.6, room / heights[1]))
     part.set(xlim=(left, right), ylim=(bottom, top))
     part.set_title(f"the submitted {stars.sum()} (stars), enlarged from the frame")
     size = (right - left, top - bottom)
     frame = Rectangle((left, bottom), *size, fill=False, ec=INK, lw=0.6, zorder=0)
     whole.add_patch(frame)
-    beside(part, points[stars], shorten(np.array(names)[stars].tolist()))
+    beside(part, points[stars], labels)
     others = [handle(Mark("submitted, in its group's colour", "white", "*"), size=8)]
     if resampled is not None:
         cloud = f"where other images might put it ({len(resampled)} draws)"
         others.append(Line2D([], [], linestyle="", marker=".", color=FAINT, ms=2.5, label=cloud))
     legend_below(figure, looks, *others, loc="outside lower center")
     if families:
-        _name_families(
-            whole, points[placed], [families.get(n, "") for n in np.array(names)[placed]]
+        edges = np.linspace(0, 1, 40)[:, None] * size
+        corner = np.array([left, bottom])
+        sides = [corner + edges * side for side in ([1, 0], [0, 1])]
+        obstacles = np.concatenate(
+            [points[placed], *sides, *(2 * corner + size - s for s in sides)]
         )
+        named = [families.get(name, "") for name in np.array(names)[placed]]
+        _name_families(whole, points[placed], named, obstacles)
     return figure
 
 
@@ -153,8 +161,14 @@ def _surroundings(points: np.ndarray, ratio: float) -> np.ndarray:
     return np.stack([centre - half, centre + half], axis=1)
 
 
-def _name_families(axes: Axes, points: np.ndarray, families: Sequence[str], least: int = 3) -> None:
+def _name_families(
+    axes: Axes,
+    points: np.ndarray,
+    families: Sequence[str],
+    obstacles: np.ndarray,
+    least: int = 3,
+) -> None:
     large = [f for f, count in Counter(families).most_common() if f and count >= least]
     member = [np.array([family == other for other in families]) for family in large]
     centres = np.array([np.median(points[rows], axis=0) for rows in member]).reshape(-1, 2)
-    near(axes, centres, large, obstacles=points, optional=True, style="italic")
+    near(axes, centres, large, obstacles=obstacles, optional=True, style="italic")

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 
-DIGITS = 4
+DIGITS = 3
 """Decimals of the values that are shown."""
 
 

@@ -77,6 +77,7 @@
   const answer = (plate, { name, parts }) => {
     let marks = [], current = null;
     const hide = () => {
+      if (!current) return; // the tip may be another figure's
       marks.forEach((mark) => mark.remove());
       marks = [];
       current = null;

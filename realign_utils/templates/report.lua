@@ -160,6 +160,14 @@ end
 
 -- ---------------------------------------------------------------- tables
 
+-- A name may break after its underscores, which neither form does by itself.
+local function breakable(element)
+  local function broken(text)
+    return pandoc.Str((text:gsub("_(%w)", "_\u{200b}%1")))
+  end
+  return element:walk({ Str = function(str) return broken(str.text) end })
+end
+
 local function columns_of(element)
   local columns = {}
   local function add(rows)
@@ -182,7 +190,7 @@ local function fit(element, columns)
     natural[j], least[j] = 2, 2
     for _, text in ipairs(column) do
       natural[j] = math.max(natural[j], utf8.len(text) + 2)
-      for word in text:gmatch("%S+") do least[j] = math.max(least[j], utf8.len(word) + 2) end
+      for word in text:gsub("\u{200b}", " "):gmatch("%S+") do least[j] = math.max(least[j], utf8.len(word) + 2) end
     end
     wide, narrow = wide + natural[j], narrow + least[j]
   end
@@ -208,6 +216,7 @@ local function show_table(element, caption, label)
     if not caption then return { scroll } end
     return { pandoc.Figure({ scroll }, { long = caption }, { id = label, class = "table" }) }
   end
+  element = breakable(element)
   local columns = columns_of(element)
   local size = fit(element, columns)
   if caption then element.caption, element.identifier = { long = caption }, label end
@@ -268,8 +277,17 @@ local function show_exhibit(div)
   return { pandoc.Figure(shown, { long = long }, { id = div.identifier }) }
 end
 
+-- A paragraph of many names in code is set ragged: justified, it would be full of holes.
+local function ragged(para)
+  local codes = 0
+  para:walk({ Code = function() codes = codes + 1 end })
+  if is_html or codes < 4 then return nil end
+  return { raw("#[#set par(justify: false)"), para, raw("]") }, false
+end
+
 local shown = {
   traverse = "topdown",
+  Para = ragged,
   Table = function(element) return show_table(element), false end,
   Div = function(div)
     if div.classes:includes("code") then return show_code(div), false end
