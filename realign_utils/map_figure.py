@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from realign_utils import pointer
@@ -89,7 +90,7 @@ def embedding_map(
     part.set(xlim=(left, right), ylim=(bottom, top))
     part.set_title(f"the submitted {stars.sum()} (stars), enlarged from the frame")
     size = (right - left, top - bottom)
-    frame = Rectangle((left, bottom), *size, fill=False, ec=INK, lw=0.6, zorder=0)
+    frame = Rectangle((left, bottom), *size, fill=False, ec=FAINT, lw=0.6, zorder=0)
     whole.add_patch(frame)
     beside(part, points[stars], labels)
     others = [handle(Mark("submitted, in its group's colour", "white", "*"), size=8)]
@@ -98,14 +99,8 @@ def embedding_map(
         others.append(Line2D([], [], linestyle="", marker=".", color=FAINT, ms=2.5, label=cloud))
     legend_below(figure, looks, *others, loc="outside lower center")
     if families:
-        edges = np.linspace(0, 1, 40)[:, None] * size
-        corner = np.array([left, bottom])
-        sides = [corner + edges * side for side in ([1, 0], [0, 1])]
-        obstacles = np.concatenate(
-            [points[placed], *sides, *(2 * corner + size - s for s in sides)]
-        )
         named = [families.get(name, "") for name in np.array(names)[placed]]
-        _name_families(whole, points[placed], named, obstacles)
+        _name_families(whole, points[placed], named)
     return figure
 
 
@@ -161,14 +156,9 @@ def _surroundings(points: np.ndarray, ratio: float) -> np.ndarray:
     return np.stack([centre - half, centre + half], axis=1)
 
 
-def _name_families(
-    axes: Axes,
-    points: np.ndarray,
-    families: Sequence[str],
-    obstacles: np.ndarray,
-    least: int = 3,
-) -> None:
+def _name_families(axes: Axes, points: np.ndarray, families: Sequence[str], least: int = 3) -> None:
     large = [f for f, count in Counter(families).most_common() if f and count >= least]
     member = [np.array([family == other for other in families]) for family in large]
     centres = np.array([np.median(points[rows], axis=0) for rows in member]).reshape(-1, 2)
-    near(axes, centres, large, obstacles=obstacles, optional=True, style="italic")
+    halo = [withStroke(linewidth=3, foreground="white")]  # the frame may run below a name
+    near(axes, centres, large, obstacles=points, optional=True, style="italic", path_effects=halo)
