@@ -395,12 +395,12 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The path of the search
 #
 # How the mean falls as the greedy stage adds models ([@fig:trajectory]).
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig7_trajectory",
     f"Mean CKA of the greedy set of {highlight} against its size, and the result after swaps and restarts.",
