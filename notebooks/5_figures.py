@@ -17,8 +17,9 @@
 # # What do the results look like?
 #
 # The paper's Figures 2 to 7 and the two calibration scatters, drawn from what `2_cka`, `3_select` and `4_calibrate` left. Nothing is
-# decided here: every number in a picture is read from the data that it shows. Each figure is saved as PNG, SVG and PDF. At the end the
-# same functions draw the two matrices that the paper itself published only as pictures.
+# decided here: every number in a picture is read from the data that it shows. Each figure is saved as PNG, SVG and PDF, and as JSON what
+# it answers to a pointer in the HTML report: the names and values of its cells and points. At the end the same functions draw the two
+# matrices that the paper itself published only as pictures.
 
 # %%
 from pathlib import Path
@@ -31,9 +32,11 @@ from realign_utils import figures as draw
 from realign_utils import selection_figures
 from realign_utils.claims import show_claim
 from realign_utils.claims_evidence import Study
-from realign_utils.embedding import embed
+from realign_utils.comparison_files import read_comparison
+from realign_utils.embedding import embed, resampled_maps
 from realign_utils.figure_style import mark_models
 from realign_utils.matrices import read_matrix
+from realign_utils.objectives import plausible
 from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
 from realign_utils.search import greedy
@@ -153,12 +156,25 @@ Image(f"{stem}.png", retina=True)
 everywhere = {
     name: {s: read[s][1][np.ix_(places, places)] for s in sets} for name, places in rows.items()
 }
-stem = draw.save(draw.overview(everywhere), figures, "overview")
+stem = draw.save(draw.overview(everywhere, members), figures, "overview")
 Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
 # Down a column the models and their order stay, only the images change. A pattern that fades on the way down belonged to the images; one
 # that stays belongs to the models.
+#
+# ## All models, pair by pair
+#
+# The submissions are chosen from this matrix. Expect blocks along the diagonal, and look at the bars whether a block is a family.
+
+# %%
+everyone = draw.Panel(f"All models on {reference_proxy}", similarity, models)
+stem = draw.save(draw.registry_heatmap(everyone, marks), figures, "all_models")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# The order comes from the similarities alone. A bar of one colour beside a bright block is a family that sees alike; a bright block of several
+# colours is likeness that the family does not explain; dark lines are models unlike all others.
 #
 # ## Figure 4: within families
 #
@@ -178,10 +194,15 @@ Image(f"{stem}.png", retina=True)
 #
 # Multidimensional scaling puts every model where its distances to the others come as close as possible to 1 − CKA. *Stress* is the
 # relative error that remains (0: none; Kruskal called 0.2 poor). Only distances mean anything: the axes could be
-# turned.
+# turned. The images are a sample, so the map is drawn again from forty matrices that other images might have given, each laid onto the first
+# by turning and shifting: the faint points. A model whose cloud is wide has no sure place.
 
 # %%
 embedding = embed(similarity, seed=seed)
+resamples = read_comparison(Path(runs) / "cka", reference_proxy, estimator).resamples
+clouds = resampled_maps(plausible(resamples)[:40], embedding)
+
+# %%
 picture = draw.embedding_map(
     models,
     embedding,
@@ -189,6 +210,8 @@ picture = draw.embedding_map(
     chosen=members[highlight],
     title=f"{titles[highlight]}, on {reference_proxy}",
     families=known["family"].to_dict(),
+    resampled=clouds,
+    similarity=similarity,
 )
 stem = draw.save(picture, figures, "fig5_map")
 Image(f"{stem}.png", retina=True)
@@ -243,15 +266,18 @@ Image(f"{stem}.png", retina=True)
 # %% [markdown]
 # A mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall; that it flattens does not show that
 # the set is the best. The dotted line does, where there is one: no set of this size lies above it, and the gap below it is all that a
-# better search could win.
+# better search could win. What *near-optimal* is to mean is drawn in: the grey band is a hundredth of the bound. Without a bound it lies about
+# the curve's own end, and says from where on the curve is level.
 #
 # ## Calibration: proxy against real
 #
-# A point on the line would be a proxy that tells the truth; a cloud *parallel* to it, one that ranks rightly all the same.
+# A point on the line would be a proxy that tells the truth; a cloud *parallel* to it, one that ranks rightly all the same. The crosses are 95 %
+# intervals, over other images of the same kind.
 
 # %%
 real = "portal" if portal else "held-out images"
-scatter = draw.calibration_scatter(calibration, list(proxies), real=real)
+sure = pd.read_csv(Path(runs) / "submission_intervals.csv").query("estimator == @estimator")
+scatter = draw.calibration_scatter(calibration, list(proxies), real=real, intervals=sure)
 stem = draw.save(scatter, figures, "calibration")
 Image(f"{stem}.png", retina=True)
 

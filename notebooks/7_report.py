@@ -19,7 +19,7 @@
 # %% tags=["remove", "imports"]
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import JSON, Markdown, display
 
 from realign_utils.claims import (
     against_sentence,
@@ -64,6 +64,8 @@ enter_project()  # paths below are relative to it, wherever the notebook was ope
 # %% tags=["parameters", "remove"]
 profile = "demo"  # name of the profile
 title = "small models trained on patches of photographs"  # what was compared, below the title of the report
+authors = []  # named by the report and the blog post
+tags = ["representational alignment", "CKA", "reproduction"]  # keywords of the blog post
 k = 8  # models in a submission
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 figures = "figures/demo"  # folder of the figures; not given: figures/<profile>
@@ -200,10 +202,10 @@ known = "real" if scored else reference_proxy
 score_name = "real score" if scored else f"score on {reference_proxy}, in want of an evaluation,"
 best = scores[known].idxmax()
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Abstract
 
-# %%
+# %% tags=["blog"]
 numbers = " and ".join(dict.fromkeys(str(source["number"] or "all") for source in proxies.values()))
 text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align Challenge, on the profile *{profile}* ({title}).
 The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
@@ -214,7 +216,7 @@ figures or on this run, {verdicts["holds"]} hold, {verdicts["does not hold"]} do
 {verdicts["not testable"]} cannot be tested here ([@tbl:scorecard]). {against_sentence(card)}"""
 display(Markdown(text.replace("\n", " ")))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Introduction
 #
 # Do independently trained networks come to represent images alike? The Re-Align Challenge makes the question a game: the Blue Team
@@ -224,7 +226,7 @@ display(Markdown(text.replace("\n", " ")))
 #
 # The numbers below are this run's; the paper's stand in [@tbl:published-scores] and, claim by claim, in [@sec:which-of-the-papers-claims-hold].
 
-# %%
+# %% tags=["blog"]
 registered = len(pd.read_csv("params/registry.csv"))
 classes = [
     len(source.get("classes", [])) for source in proxies.values() if source.get("classes") != "all"
@@ -239,7 +241,7 @@ sources = [f"`{name}` ({source['kind']})" for name, source in proxies.items()]
 plain = f"{tried} models with their own weights were compared on {' and '.join(sources)}."
 display(Markdown(analogy.replace("\n", " ").replace("[", "").replace("]", "") if zoo else plain))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Methods
 #
 # ### Objective
@@ -269,7 +271,7 @@ display(
     )
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Optimisation
 #
 # Three stages, as in the paper: a greedy set grown from the most similar pair; best-improvement exchanges of one model, until none
@@ -281,7 +283,7 @@ display(
     Markdown(f"Each search here made {restarts} restarts from random sets of $k = {k}$ models.")
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Results
 #
 # Figures 2 to 7 bear the paper's numbers (its Figure 1 is not among those that it describes); later ones follow.
@@ -291,7 +293,7 @@ display(
 # The table of the paper's section 3.1. *Real* is the score that counts, and the calibration ratio is real divided by the score on the
 # reference proxy.
 
-# %%
+# %% tags=["blog"]
 real_is = (
     "the portal's published score" if portal else "the score on the held-out evaluation images"
 )
@@ -303,7 +305,7 @@ unscored = (
 )
 display(Markdown(spread.replace("\n", " ") if scored else unscored))
 
-# %%
+# %% tags=["blog"]
 held_out = ["evaluation"] if portal and "evaluation" in scores else []
 shown = scores.assign(models=results.submissions["models"])
 shown = shown[["title", "models", *proxies, *held_out, "real", "ratio"]].reset_index()
@@ -320,11 +322,11 @@ table(
     file=f"{runs}/calibration.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # The paper's own table, for its models and the portal's secret images, is [@tbl:published-scores]. Compare the *pattern*, not the
 # values: which proxy promises more, which submissions it promises too much, and who comes out first.
 
-# %%
+# %% tags=["blog"]
 published_scores = pd.read_csv("params/portal.csv")
 table(
     published_scores.drop(columns="place"),
@@ -355,10 +357,10 @@ table(
     file=f"{runs}/submissions.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The submitted set
 
-# %%
+# %% tags=["blog"]
 display(
     Markdown(
         f"[@fig:heatmap] shows the CKA of every pair of {highlight}, [@fig:comparison] compares it with {contrast}. "
@@ -375,11 +377,11 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # A block brighter than its surroundings is a group within the set; a dark row is a model that the set could do without. The title names
 # the darkest pair. Whether a set is *homogeneous* shows only beside another one, on the same colours:
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig3_comparison",
     f"{highlight} and {contrast} on one colour scale, on `{reference_proxy}`.",
@@ -399,15 +401,14 @@ figure(
     "fig:per-model",
     number=6,
     source="notebooks/5_figures.ipynb",
-    width="80%",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Families of architectures
 #
 # The mean CKA within families ([@fig:families]), and a map of all models in which those that see alike lie close ([@fig:map]).
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig4_families",
     "Mean CKA within families on each set of images. Intervals: jackknife over models, 95 %.",
@@ -416,11 +417,11 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # Compare families by their intervals, not by their bars: a family of a few models has few pairs. Longer bars on one set of images for
 # *all* families say something of the images, nothing of the families. The map shows the same similarities at once:
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig5_map",
     f"Multidimensional scaling of 1 − CKA on `{reference_proxy}`; stars mark {highlight}.",
@@ -429,12 +430,12 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The path of the search
 #
 # How the mean falls as the greedy stage adds models ([@fig:trajectory]).
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig7_trajectory",
     f"Mean CKA of the greedy set of {highlight} against its size, and the result after swaps and restarts.",
@@ -444,7 +445,7 @@ figure(
     width="50%",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # The mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall. That it flattens does not show
 # that the set is the best one; the upper bound does, where there is one.
 #
@@ -469,7 +470,7 @@ table(
     file=f"{runs}/pools.csv",
 )
 
-# %%
+# %% tags=["blog"]
 display(Markdown(pools_sentence(firm.pools, reference_proxy, judge)))
 figure(
     f"{figures}/pools",
@@ -478,14 +479,14 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
 # that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
 # mixed ones whose proxy score is the same. A positive difference alone does not favour the thesis: it also follows where the models of one
 # mechanism score higher on average. So it stands beside what remains of it when the names of the mechanisms are exchanged among models of
 # like proxy quality, on average and at most; *in favour* is a difference above all of those.
 
-# %%
+# %% tags=["blog"]
 if len(firm.homogeneity):
     display(
         table(
@@ -743,7 +744,7 @@ text = f"""On *{judged_on}* biased CKA has {by_cka}. Of the {len(rest)} other me
 [@tbl:leads] may turn by chance, whatever the measure."""
 display(Markdown(text.replace("\n", " ")))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Discussion
 #
 # ### Which of the paper's claims hold
@@ -755,7 +756,7 @@ display(Markdown(text.replace("\n", " ")))
 # too close to call otherwise; of several comparisons the weakest is shown, and the verdict is on all of them ([@sec:how-sure-are-these-numbers]).
 # Sets are compared on images by which they were not chosen.
 
-# %%
+# %% tags=["blog"]
 table(
     counts(card),
     "How many claims have which verdict, by what settles them.",
@@ -787,7 +788,7 @@ for number, topic in enumerate(card["topic"].unique(), 1):
 # [@fig:calibration] sets the proxy scores against the real ones: a proxy that calibrates well puts the submissions on a line through
 # the origin, and one that ranks well keeps their order.
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/calibration",
     "Score on each proxy against the real score; the line is equality.",
@@ -795,16 +796,16 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Limitations
 #
 # A handful of submissions makes every statement about calibration coarse. With few images biased CKA is too high, the more so
 # the more dimensions the features have; how much here, [@sec:few-images-and-many] says. The layer is the registry's penultimate one; others may align differently.
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Conclusion
 
-# %%
+# %% tags=["blog"]
 text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}. {against_sentence(card)}"
 close = listed(card, CLOSE)
 text += f" Too close to call: {'; '.join(f'“{claim}”' for claim in close)}." if close else ""
@@ -894,3 +895,13 @@ for number, (name, row) in enumerate(examples(card).iterrows(), 1):
 
 # %% [markdown]
 # Each image is a row of the last file, with its identifier and the hash of its content, by which a second run finds the very same images.
+
+# %% [markdown] tags=["remove"]
+# ## What heads the blog post
+#
+# The cells tagged *blog* are the post in `blog/post.md`. This cell gives its authors, keywords and description.
+
+# %% tags=["remove", "front-matter"]
+outcome = f"{verdicts['holds']} of {len(card)} claims hold, {verdicts['does not hold']} do not"
+what = f"A re-execution on {compared} models ({title}): {outcome}."
+display(JSON({"authors": authors, "tags": tags, "description": what}))

@@ -164,6 +164,11 @@ class Parameters(_Section):
 
     profile: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="name of the profile")
     title: str = Field(description="what was compared, below the title of the report")
+    authors: list[str] = Field([], description="named by the report and the blog post")
+    tags: list[str] = Field(
+        ["representational alignment", "CKA", "reproduction"],
+        description="keywords of the blog post",
+    )
     registry: str | list[str] = Field(
         description="CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own"
     )
