@@ -21,6 +21,19 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
+from realign_utils.calibration_results import (
+    by_pool_shown,
+    pairs_sentence,
+    pairs_shown,
+    prediction_sentence,
+    predictions_shown,
+    principles_shown,
+    quality_sentence,
+    quality_shown,
+    ratios_shown,
+    read_calibration,
+    transfer_shown,
+)
 from realign_utils.findings import findings
 from realign_utils.intervals import (
     VERDICTS,
@@ -558,6 +571,160 @@ table(
 )
 
 # %% [markdown]
+# ### What a proxy score predicts
+#
+# The paper's calibration rests on four submissions. Here it rests on thousands of sets of each pool, random ones and ones near the proxy's best
+# ([@fig:sets], [@tbl:by-pool]). Look for two things: whether a cloud is narrow, which is what a proxy needs in order to rank, and whether the clouds of
+# different pools lie on one line, which is what it needs in order not to favour one of them.
+
+# %%
+firmer = read_calibration(runs)
+figure(
+    f"{figures}/calibration_sets",
+    f"Held-out score against the score on `{reference_proxy}` of sets of {k} models, a panel for each pool. The band holds 95 % of the "
+    "sets of models that the line has not seen.",
+    "fig:sets",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+if len(firmer.by_pool):
+    display(
+        table(
+            by_pool_shown(firmer.by_pool, reference_proxy),
+            f"How the score on `{reference_proxy}` tells the held-out one over the sets of each pool, with 95 % intervals over other images and other "
+            "models. With an asterisk: over other images only, since nearly all of the sets share some model.",
+            "tbl:by-pool",
+            file=f"{runs}/calibration_by_pool.csv",
+        )
+    )
+
+# %% [markdown]
+# The intervals are not those of thousands of observations: the sets share a few dozen models and one sample of images. They come from the resampled images of
+# either side and from leaving out each model in turn. A rank correlation that is high among random sets and low near the best says that the proxy tells
+# good regions from bad ones, but not which of the good sets is best.
+#
+# Ratios held-out / proxy by kind of architecture, as the paper's fourth design principle asks for ([@tbl:ratios]): one number would do for all where they agree.
+
+# %%
+if len(firmer.ratios):
+    display(
+        table(
+            ratios_shown(firmer.ratios, reference_proxy),
+            f"Mean held-out CKA over mean CKA on `{reference_proxy}`, for pairs of models within and between kinds of architecture, with 95 % intervals: "
+            "over other images and other models, and over other images for these models.",
+            "tbl:ratios",
+            file=f"{runs}/family_ratios.csv",
+        )
+    )
+
+# %% [markdown]
+# Which proxy would have been the one to choose? [@fig:quality] and [@tbl:quality] judge all on the same random sets of every composition. The calibration
+# proxies differ in the resolution alone or in the number of classes alone; nothing was chosen by them.
+
+# %%
+figure(
+    f"{figures}/proxy_quality",
+    "Rank correlation of proxy scores with held-out scores over sets of every composition, with 95 % intervals over other images and other models. Joined points "
+    "differ in the thing on the axis alone.",
+    "fig:quality",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+if len(firmer.quality):
+    display(Markdown(quality_sentence(firmer.quality)))
+    display(
+        table(
+            quality_shown(firmer.quality),
+            "Proxies by how they rank the same sets; how far each is behind the best of its kind (calibration proxies apart), on the same images and models; "
+            "and the held-out score of the set that it would choose.",
+            "tbl:quality",
+            formats={"pixels": ".0f"},
+            file=f"{runs}/proxy_quality.csv",
+        )
+    )
+
+# %% [markdown]
+# **A new submission.** What held-out score is to be expected from a proxy score, for models that nobody has tried? The line of [@fig:sets] says, and its band how surely. The
+# band comes from sets of models that had no part in the fit, and how many it really holds was measured on models set aside from all of that.
+
+# %%
+display(Markdown(prediction_sentence(firmer.prediction, firmer.predictions, reference_proxy)))
+if len(firmer.predictions):
+    display(
+        table(
+            predictions_shown(firmer.predictions),
+            "The submissions' held-out scores, each expected by a line fitted to sets of the other models, with the 95 % interval for such a set.",
+            "tbl:predictions",
+            file=f"{runs}/predictions.csv",
+        )
+    )
+
+# %% [markdown]
+# An actual score outside is a submission that the proxy told less of than of most sets. The interval is over models, for these held-out images.
+#
+# The paper's section 4.2 turns its experience into four design principles. [@tbl:principles] puts each to a test: a number that would be above zero if
+# the principle held in this run, and the verdict of its interval.
+
+# %%
+table(
+    principles_shown(firmer.principles),
+    "The paper's design principles for proxies, one by one.",
+    "tbl:principles",
+    markdown=["test"],
+    file=f"{runs}/principles.csv",
+)
+
+# %% [markdown]
+# ### Does homogeneity help, or capacity?
+#
+# Models of one mechanism tend to be of like size, and models of like size may be alike for that reason. [@tbl:pairs] therefore compares all pairs of models: within one mechanism
+# against between two, first as it is, then at equal parameters (regression on the mean and the difference of their logarithms), by both estimators. The pairs
+# are not independent, for each model is in many; the test therefore exchanges whole models (MRQAP [@dekker2007]), and the intervals leave out whole models and resample images.
+
+# %%
+figure(
+    f"{figures}/homogeneity_pairs",
+    "Above: CKA of all pairs of models against the ratio of their sizes, and against their mean size, with averages of equally many pairs. Below: by how much pairs of one kind are "
+    "more alike, as it is and beside capacity.",
+    "fig:pairs",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+display(Markdown(pairs_sentence(firmer.pairs, judge or reference_proxy, estimator)))
+if len(firmer.pairs):
+    display(
+        table(
+            pairs_shown(firmer.pairs),
+            "Pairs of models of one mechanism against pairs of two: mean CKA, difference, the difference at equal capacity (95 %: other images and models), partial correlation, p of the "
+            "permutation test, and the verdict on *models of one mechanism are more alike than their capacities explain*.",
+            "tbl:pairs",
+            file=f"{runs}/homogeneity_pairs.csv",
+        )
+    )
+
+# %% [markdown]
+# The verdict is "does not hold" where the coefficient is surely below zero or surely less than half of the plain difference. It is about these models, which were not given their mechanisms
+# by lot: what remains at equal size may still be due to training, or to families within a mechanism. The paper's thesis is about *transfer*, and can be asked of pairs too
+# ([@tbl:transfer]): of two pairs that are equally alike on the proxy, is the one of one kind more alike on other images? (Of whole sets [@tbl:homogeneity] asks it.)
+
+# %%
+if len(transfer_shown(firmer.pairs)):
+    display(
+        table(
+            transfer_shown(firmer.pairs),
+            f"By how much pairs of one kind have a higher CKA on other images, at equal CKA on `{reference_proxy}` and equal capacity.",
+            "tbl:transfer",
+            file=f"{runs}/homogeneity_pairs.csv",
+        )
+    )
+
+# %% [markdown]
+# CKA on the proxy is known with an error, which a regression takes out of its coefficient and gives to what goes with it, here being of one kind; a small coefficient of [@tbl:transfer] may be no
+# more than that.
+#
 # ## How sure are these numbers?
 #
 # The paper names the 500 images of each proxy as its first limitation. Three questions are behind it: how far a score might be off, whether

@@ -275,7 +275,10 @@ def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
     except UserError as error:
         yield f"models: {error}"
         return
+    variants = set(parameters.calibration_proxies)
     yield from (f"proxies: the name {name!r} is taken" for name in TAKEN & set(parameters.proxies))
+    for name in sorted(variants & (TAKEN | set(parameters.proxies))):
+        yield f"calibration_proxies: the name {name!r} is taken"
     yield from _missing_places(parameters, root)
     if parameters.reference_proxy not in parameters.proxies:
         yield f"reference_proxy: {unknown('proxy', parameters.reference_proxy, parameters.proxies)}"

@@ -52,6 +52,9 @@ FAULTS = {
     "submissions.S1.constraints={include: [vgg11.tv_in1k], exclude: [vgg11.tv_in1k]}": (
         "can keep 'vgg11.tv_in1k fixed in' and 'vgg11.tv_in1k fixed out'"
     ),
+    "calibration_proxies={imagenette: {kind: cifar100}}": "the name 'imagenette' is taken",
+    "calibration_proxies={evaluation: {kind: cifar100}}": "the name 'evaluation' is taken",
+    "calibration_proxies={a: {kind: cifar100, clases: [apple]}}": "did you mean 'classes'?",
     "reference_proxy=cifar10": "reference_proxy: unknown proxy 'cifar10'; did you mean 'cifar100'?",
     "highlight=S9": "highlight: unknown submission 'S9'",
     "portal=nowhere.csv": "portal: no such file: nowhere.csv",

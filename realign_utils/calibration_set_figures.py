@@ -1,0 +1,182 @@
+"""Thousands of sets on proxy and held-out images, and which proxy predicts best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from realign_utils.figure_style import (
+    BLUE,
+    DASHED,
+    DOUBLE_COLUMN,
+    FAINT,
+    INK,
+    MISSING,
+    VERMILION,
+    fit,
+    house_style,
+    marks_of,
+)
+
+KINDS = {"random": (MISSING, "random sets"), "optimised": (BLUE, "sets near the proxy's best")}
+"""Colour and name of the two kinds of sets."""
+ACROSS = 3
+"""Panels side by side."""
+
+
+@house_style()
+def set_scatter(
+    points: pd.DataFrame,
+    predictions: pd.DataFrame,
+    quality: pd.DataFrame,
+    *,
+    proxy: str,
+    judge: str,
+) -> Figure:
+    """Draw the held-out score of many sets against their proxy score, a panel for each pool.
+
+    Parameters
+    ----------
+    points : pandas.DataFrame
+        From `calibration_sets.set_score_table`.
+    predictions, quality : pandas.DataFrame
+        From `prediction.prediction_tables`. The submissions are drawn in the first panel, the line in
+        the proxy score alone with the band that holds 95 % of sets of other models in all.
+    proxy, judge : str
+        Names of the two sets of images.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two columns of text wide; all panels on the same axes.
+    """
+    submissions, lines = (
+        table[(table["proxy"] == proxy) & (table["judged_on"] == judge)]
+        for table in (predictions, quality[quality["predictors"] == "proxy"])
+    )
+    line = lines.iloc[0] if len(lines) else pd.Series(np.nan, ["intercept", "slope", "reach"])
+    pools = list(dict.fromkeys(points["pool"]))
+    across = min(len(pools), ACROSS) or 1
+    down = -(-len(pools) // across) or 1
+    figure = Figure(figsize=(DOUBLE_COLUMN, 0.7 + 2.3 * down), layout="constrained")
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    limits = _limits(points, submissions)
+    looks = marks_of(submissions["submission"])
+    for axes, pool in zip(grid.flat, pools, strict=False):
+        _panel(axes, points[points["pool"] == pool], line, limits)
+        axes.set_title(fit(pool, DOUBLE_COLUMN / across - 0.5))
+    for axes in list(grid.flat)[len(pools) :]:
+        axes.set_visible(False)
+    for row in submissions.itertuples():
+        look = looks[row.submission]
+        grid[0, 0].plot(
+            row.score, row.actual, look.marker, color=look.colour, mec=INK, mew=0.6, ms=6, zorder=4
+        )
+    figure.supxlabel(f"score on {proxy}", fontsize=7.5)
+    figure.supylabel(f"score on {judge}", fontsize=7.5)
+    handles = [
+        Line2D([], [], color=colour, marker="o", ms=3, linestyle="", label=label)
+        for colour, label in KINDS.values()
+    ]
+    handles.append(Line2D([], [], color=FAINT, linewidth=0.8, linestyle=DASHED, label="equality"))
+    handles.append(
+        Patch(color=VERMILION, alpha=0.2, label="expected, 95 % of sets of other models")
+    )
+    handles += [
+        Line2D([], [], marker=look.marker, color=look.colour, mec=INK, linestyle="", label=name)
+        for name, look in looks.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _limits(points: pd.DataFrame, submissions: pd.DataFrame) -> np.ndarray:
+    """((left, right), (bottom, top)) that hold all points."""
+    x = np.concatenate([points["proxy_score"], submissions["score"]])
+    y = np.concatenate([points["held_out_score"], submissions["actual"]])
+    ends = np.array([[values.min(), values.max()] for values in (x, y)])
+    return ends + 0.04 * np.array([-1, 1]) * (ends[:, 1:] - ends[:, :1])
+
+
+def _panel(axes: Axes, points: pd.DataFrame, line: pd.Series, limits: np.ndarray) -> None:
+    for kind, (colour, _) in KINDS.items():
+        part = points[points["kind"] == kind]
+        # thousands of points are an image in the vector formats, or their files would be huge
+        axes.plot(
+            part["proxy_score"], part["held_out_score"], "o", color=colour, ms=1.6, mew=0,
+            alpha=0.5, rasterized=True, zorder=2,
+        )  # fmt: skip
+    x = limits[0]
+    middle = line["intercept"] + line["slope"] * x
+    axes.plot(x, middle, color=VERMILION, linewidth=1, zorder=3)
+    if np.isfinite(line["reach"]):
+        low, high = middle - line["reach"], middle + line["reach"]
+        axes.fill_between(x, low, high, color=VERMILION, alpha=0.15, linewidth=0, zorder=1)
+    axes.axline((x[0], x[0]), slope=1, color=FAINT, linewidth=0.8, linestyle=DASHED, zorder=1)
+    axes.set(xlim=limits[0], ylim=limits[1])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+
+
+@house_style()
+def proxy_quality(table: pd.DataFrame) -> Figure:
+    """Draw how well each proxy ranks sets: against resolution, classes and number of images.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `proxy_quality.proxy_quality_table`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Three panels with one vertical axis, two columns of text wide. The first two show the proxies
+        that differ in that thing alone, joined; every panel has the 95 % interval.
+    """
+    panels = {"resolution": "pixels a side", "classes": "classes", "images": "images"}
+    figure = Figure(figsize=(DOUBLE_COLUMN, 2.7), layout="constrained")
+    row = figure.subplots(1, len(panels), sharey=True)
+    names = list(dict.fromkeys(table["proxy"]))
+    for axes, (varied, label) in zip(row, panels.items(), strict=True):
+        _against(axes, table, varied, names)
+        axes.set(xscale="log", xlabel=label)
+        axes.set_title({"images": "by number of images"}.get(varied, f"by {varied}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    row[0].set_ylabel("rank correlation\nwith the held-out scores")
+    handles, labels = row[-1].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _against(axes: Axes, table: pd.DataFrame, varied: str, names: Sequence[str]) -> None:
+    """One panel: series of rows that differ in one thing alone."""
+    whole = table[table["role"] != "subset"]
+    if varied == "images":
+        by_proxy = marks_of(table.loc[table["role"] == "proxy", "proxy"])
+        series = [(name, table[(table["proxy"] == name)], look) for name, look in by_proxy.items()]
+    else:
+        others = [name for name in ("resolution", "classes", "images") if name != varied]
+        groups = [rows for _, rows in whole.groupby(others) if rows[varied].nunique() > 1]
+        series = [("", rows, None) for rows in groups]
+    places: set[float] = set()
+    for name, rows, look in series:
+        rows = rows.sort_values(varied)
+        colour, marker = (look.colour, look.marker) if look else (INK, "o")
+        reach = [rows["spearman"] - rows["low"], rows["high"] - rows["spearman"]]
+        axes.errorbar(
+            rows[varied], rows["spearman"], reach, color=colour, marker=marker, ms=4,
+            linewidth=1, elinewidth=0.8, capsize=2, label=name or None,
+        )  # fmt: skip
+        places |= set(rows[varied])
+    axes.xaxis.set_major_locator(FixedLocator(sorted(places)))
+    if not places:
+        axes.text(0.5, 0.5, "no such proxies", transform=axes.transAxes, ha="center", color=FAINT)
