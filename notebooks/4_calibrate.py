@@ -451,7 +451,7 @@ regret.pivot(index="chosen_on", columns="judged_on", values="regret").loc[list(b
 #
 # The intervals need care. The sets share models and images, and are by no means thousands of observations. So each statistic is computed anew on
 # the resamples of either set of images, and without each model in turn (*low*, *high*); for these very models, other images alone leave open
-# what *images_low* and *images_high* say. Where one model is in nearly all sets, what other models would do is not known.
+# what *images_low* and *images_high* say. For sets near the best there are only the latter: without one model, other sets would be near the best.
 
 # %%
 several = {name: compared[name][estimator].resamples for name in sets}

@@ -593,7 +593,7 @@ if len(firmer.by_pool):
         table(
             by_pool_shown(firmer.by_pool, reference_proxy),
             f"How the score on `{reference_proxy}` tells the held-out one over the sets of each pool, with 95 % intervals over other images and other "
-            "models. With an asterisk: over other images only, since nearly all of the sets share some model.",
+            "models. With an asterisk, near the proxy's best: over other images only, for without one model other sets would be near the best.",
             "tbl:by-pool",
             file=f"{runs}/calibration_by_pool.csv",
         )

@@ -111,8 +111,8 @@ def by_pool_table(
     -------
     pandas.DataFrame
         Columns pool, models, proxy, judged_on, kind (random, optimised), sets, measure (spearman,
-        kendall, slope, ratio), value, low and high (95 %, over other images and other models),
-        images_low and images_high (over other images, for these models).
+        kendall, slope, ratio), value, low and high (95 %, over other images and other models; NaN
+        for optimised sets), images_low and images_high (over other images, for these models).
     """
     rows = []
     cases = judges_of([*compared], proxies)
@@ -120,20 +120,22 @@ def by_pool_table(
         for (pool, kind), sets in sets_by_pool(compared[proxy], pools, k, seed=seed).items():
             scores = [score_sets(compared[name], sets) for name in (proxy, judge)]
             leading = (pool, len(pools[pool]), proxy, judge, kind, len(sets))
-            rows += [leading + values for values in _measures(scores, sets)]
+            rows += [leading + values for values in _measures(scores, sets, kind)]
     return pd.DataFrame(rows, columns=BY_POOL)
 
 
-def _measures(scores: Sequence[SetScores], sets: np.ndarray) -> list[tuple[object, ...]]:
+def _measures(scores: Sequence[SetScores], sets: np.ndarray, kind: str) -> list[tuple[object, ...]]:
+    # Which sets are near the best depends on every model: without one they would be others.
+    least = FEWEST if kind == "random" else len(sets) + 1
     few = [
         SetScores(each.estimate[:_FEW], each.subsets[:, :_FEW], each.widening, each.quantile)
         for each in scores
     ]
     found = {
-        "spearman": estimate(spearman, scores, sets, back=np.tanh),
-        "kendall": estimate(kendall, few, sets[:_FEW], back=np.tanh),
-        "slope": estimate(slope, scores, sets),
-        "ratio": estimate(ratio, scores, sets),
+        "spearman": estimate(spearman, scores, sets, back=np.tanh, least=least),
+        "kendall": estimate(kendall, few, sets[:_FEW], back=np.tanh, least=least),
+        "slope": estimate(slope, scores, sets, least=least),
+        "ratio": estimate(ratio, scores, sets, least=least),
     }
     return [(measure, *one.row().values()) for measure, one in found.items()]
 

@@ -43,6 +43,8 @@ def scores_of_sets(matrices: np.ndarray, sets: np.ndarray) -> np.ndarray:
         float64; NaN where a set holds an unknown pair.
     """
     stack = np.asarray(matrices, dtype=np.float64)
+    if sets.shape[1] == 2:
+        return stack[..., sets[:, 0], sets[:, 1]]
     *leading, m, _ = stack.shape
     inside, size = indicators(sets, m), sets.shape[1]
     scores = np.empty((int(np.prod(leading)), len(sets)))
