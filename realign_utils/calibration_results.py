@@ -102,7 +102,7 @@ def by_pool_shown(by_pool: pd.DataFrame, proxy: str) -> pd.DataFrame:
             row[label] = with_reach(one["value"], one["low"], one["high"], digits)
             if not np.isfinite(one["low"]):  # no error from models: that from images alone
                 row[label] = with_reach(one["value"], one["images_low"], one["images_high"], digits)
-                row[label] += "*"
+                row[label] += "*" if row[label] else ""
         rows.append(row)
     return pd.DataFrame(rows)
 

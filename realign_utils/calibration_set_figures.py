@@ -79,8 +79,11 @@ def set_scatter(
         grid[0, 0].plot(
             row.score, row.actual, look.marker, color=look.colour, mec=INK, mew=0.6, ms=6, zorder=4
         )
-    figure.supxlabel(f"score on {proxy}", fontsize=7.5)
-    figure.supylabel(f"score on {judge}", fontsize=7.5)
+    for axes in grid.flat[max(0, len(pools) - across) : len(pools)]:  # the lowest of each column
+        axes.set_xlabel(f"score on {proxy}")
+        axes.tick_params(labelbottom=True)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(f"score on {judge}")
     handles = [
         Line2D([], [], color=colour, marker="o", ms=3, linestyle="", label=label)
         for colour, label in KINDS.values()
@@ -101,6 +104,8 @@ def _limits(points: pd.DataFrame, submissions: pd.DataFrame) -> np.ndarray:
     """((left, right), (bottom, top)) that hold all points."""
     x = np.concatenate([points["proxy_score"], submissions["score"]])
     y = np.concatenate([points["held_out_score"], submissions["actual"]])
+    if not len(x):
+        return np.array([[0.0, 1.0], [0.0, 1.0]])
     ends = np.array([[values.min(), values.max()] for values in (x, y)])
     return ends + 0.04 * np.array([-1, 1]) * (ends[:, 1:] - ends[:, :1])
 

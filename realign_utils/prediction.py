@@ -202,8 +202,8 @@ def _quality(world: World, splits: int, seed: int) -> pd.DataFrame:
     }.items():
         table[name] = [measure(errors[p]) if errors else np.nan for p in PREDICTORS]
     sets = world.sets(everything, seed)
-    lines = pd.DataFrame([world.fit(sets, predictors) for predictors in PREDICTORS])
-    return table.join(lines.set_axis(COEFFICIENTS, axis=1))
+    fitted = [dict(zip(COEFFICIENTS, world.fit(sets, p), strict=False)) for p in PREDICTORS]
+    return table.join(pd.DataFrame(fitted, columns=COEFFICIENTS))
 
 
 def _predicted(

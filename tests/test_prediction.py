@@ -69,7 +69,7 @@ def test_a_proxy_that_tells_nothing_is_worth_nothing_and_a_good_one_much() -> No
 def test_homogeneity_is_used_where_it_helps() -> None:
     world = World(*matrices(6, bonus=0.1), MECHANISMS, 8)
     errors = errors_on_others(world, np.arange(39), splits=8, seed=0)
-    assert np.mean(errors["proxy and homogeneity"] ** 2) < 0.5 * np.mean(errors["proxy"] ** 2)
+    assert np.mean(errors["proxy and homogeneity"] ** 2) < 0.7 * np.mean(errors["proxy"] ** 2)
 
 
 def test_a_submission_is_expected_by_sets_of_other_models_alone() -> None:
