@@ -457,7 +457,7 @@ regret.pivot(index="chosen_on", columns="judged_on", values="regret").loc[list(b
 several = {name: compared[name][estimator].resamples for name in sets}
 places = places_of_pools(known, pools, list(models))
 judge = judge_of(sets, list(proxies), reference_proxy)
-by_pool_scores = by_pool_table(several, places, list(proxies), k, seed=seed)
+by_pool_scores = by_pool_table(several, places, models, list(proxies), k, seed=seed)
 write_text(Path(runs) / "calibration_by_pool.csv", by_pool_scores.to_csv(index=False))
 points = set_score_table(several, places, reference_proxy, judge, k, seed=seed)
 write_text(Path(runs) / "calibration_sets.csv", points.to_csv(index=False))

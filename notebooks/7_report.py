@@ -26,6 +26,7 @@ from realign_utils.calibration_results import (
     pairs_sentence,
     pairs_shown,
     prediction_sentence,
+    prediction_shown,
     predictions_shown,
     principles_shown,
     quality_sentence,
@@ -601,7 +602,8 @@ if len(firmer.by_pool):
 
 # %% [markdown]
 # The intervals are not those of thousands of observations: the sets share a few dozen models and one sample of images. They come from the resampled images of
-# either side and from leaving out each model in turn. A rank correlation that is high among random sets and low near the best says that the proxy tells
+# either side and from leaving out each model in turn. One model unlike all others can make a rank correlation: whether it is in a set then decides the set's score on all images alike.
+# The table therefore names the model that matters most to each correlation, and what is left without it. A rank correlation that is high among random sets and low near the best says that the proxy tells
 # good regions from bad ones, but not which of the good sets is best.
 #
 # Ratios held-out / proxy by kind of architecture, as the paper's fourth design principle asks for ([@tbl:ratios]): one number would do for all where they agree.
@@ -637,8 +639,8 @@ if len(firmer.quality):
     display(
         table(
             quality_shown(firmer.quality),
-            "Proxies by how they rank the same sets; how far each is behind the best of its kind (calibration proxies apart), on the same images and models; "
-            "and the held-out score of the set that it would choose.",
+            "Proxies by how they rank the same sets; the same without the model that matters most to it; whether it is surely behind the best of its kind (calibration "
+            "proxies apart), on the same images and models; and the held-out score of the set that it would choose.",
             "tbl:quality",
             formats={"pixels": ".0f"},
             file=f"{runs}/proxy_quality.csv",
@@ -651,6 +653,20 @@ if len(firmer.quality):
 
 # %%
 display(Markdown(prediction_sentence(firmer.prediction, firmer.predictions, reference_proxy)))
+if len(firmer.prediction):
+    display(
+        table(
+            prediction_shown(firmer.prediction),
+            "Error of the expected held-out score for sets of models that the fit has not seen (root mean square), half the length of its 95 % interval, and the share of such sets "
+            "that it really held.",
+            "tbl:prediction",
+            digits=4,
+            formats={"held": ".1%", "held, worst of ten": ".1%"},
+            file=f"{runs}/prediction_quality.csv",
+        )
+    )
+
+# %%
 if len(firmer.predictions):
     display(
         table(
@@ -662,7 +678,8 @@ if len(firmer.predictions):
     )
 
 # %% [markdown]
-# An actual score outside is a submission that the proxy told less of than of most sets. The interval is over models, for these held-out images.
+# Where *held* is below 95 %, the interval is not honest enough: a model unlike all that the fit has seen cannot be foreseen. An actual score outside is a submission of which the
+# proxy told less than of most sets. The interval is over models, for these held-out images.
 #
 # The paper's section 4.2 turns its experience into four design principles. [@tbl:principles] puts each to a test: a number that would be above zero if
 # the principle held in this run, and the verdict of its interval.
@@ -706,7 +723,8 @@ if len(firmer.pairs):
     )
 
 # %% [markdown]
-# The verdict is "does not hold" where the coefficient is surely below zero or surely less than half of the plain difference. It is about these models, which were not given their mechanisms
+# The permutation test asks only whether such a difference could come of giving these very models their mechanisms by lot; the interval, whether other images and other models would
+# show it. The verdict asks for both, and is "does not hold" where the coefficient is surely below zero or surely less than half of the plain difference. It is about these models, which were not given their mechanisms
 # by lot: what remains at equal size may still be due to training, or to families within a mechanism. The paper's thesis is about *transfer*, and can be asked of pairs too
 # ([@tbl:transfer]): of two pairs that are equally alike on the proxy, is the one of one kind more alike on other images? (Of whole sets [@tbl:homogeneity] asks it.)
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from realign_utils.errors import UserError
 from realign_utils.figure_style import number
-from realign_utils.intervals import FAILS, HOLDS
+from realign_utils.intervals import CLOSE, FAILS, HOLDS
 
 FILES = {
     "by_pool": "calibration_by_pool",
@@ -100,6 +100,10 @@ def by_pool_shown(by_pool: pd.DataFrame, proxy: str) -> pd.DataFrame:
             one = measures.loc[measure]
             digits = 3 if measure == "ratio" else 2
             row[label] = with_reach(one["value"], one["low"], one["high"], digits)
+            if measure == "spearman" and isinstance(one["influential"], str) and one["influential"]:
+                row["without the most influential"] = (
+                    f"{number(one['without'], 2)} ({one['influential']})"
+                )
             if not np.isfinite(one["low"]):  # no error from models: that from images alone
                 row[label] = with_reach(one["value"], one["images_low"], one["images_high"], digits)
                 row[label] += "*" if row[label] else ""
@@ -127,14 +131,19 @@ def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
             "classes": row.classes,
             "images": row.images,
             "rank correlation": with_reach(row.spearman, row.low, row.high),
-            "behind the best": with_reach(row.behind, row.behind_low, row.behind_high)
-            if row.behind
-            else "best of its kind",
+            "without": f"{row.without:.2f} ({row.influential})" if row.influential else "",
+            "behind the best of its kind": _behind_text(row.behind, row.behind_low),
             "score of its choice": row.chosen_score,
         }
         for row in here.itertuples()
     ]
     return pd.DataFrame(rows)
+
+
+def _behind_text(behind: float, low: float) -> str:
+    if behind == 0:
+        return "the best"
+    return "surely" if low > 0 else CLOSE
 
 
 def quality_sentence(quality: pd.DataFrame) -> str:
@@ -163,6 +172,14 @@ def quality_sentence(quality: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
+def prediction_shown(prediction: pd.DataFrame) -> pd.DataFrame:
+    """How well unseen models' scores are expected, by proxy and predictors, for a page."""
+    columns = {"proxy": "proxy", "judged_on": "judged on", "predictors": "expected from"}
+    columns |= {"error": "error", "reach": "95 % reach", "coverage": "held"}
+    columns |= {"lowest_coverage": "held, worst of ten"}
+    return prediction[list(columns)].rename(columns=columns)
+
+
 def predictions_shown(predictions: pd.DataFrame) -> pd.DataFrame:
     """Expected and actual held-out scores of the submissions."""
     ends = zip(predictions["low"], predictions["high"], strict=True)
@@ -188,6 +205,8 @@ def prediction_sentence(prediction: pd.DataFrame, predictions: pd.DataFrame, pro
     own = predictions[predictions["proxy"] == proxy]
     lines = here.drop(index="nothing")
     used = lines["error"].idxmin()
+    missed = own.loc[~own["inside"].astype(bool), "submission"]
+    outside = f" (not {', '.join(missed)})" if len(missed) else ""
     return (
         f"For sets of models that the line has not seen, the error of the expected score is "
         f"{number(here.loc['nothing', 'error'], 4)} without the score on `{proxy}`, "
@@ -196,7 +215,7 @@ def prediction_sentence(prediction: pd.DataFrame, predictions: pd.DataFrame, pro
         f"well. The 95 % interval by {used} reaches {number(here.loc[used, 'reach'], 4)} to either "
         f"side; of sets of models set aside it held {100 * here.loc[used, 'coverage']:.1f} % on "
         f"average, and {100 * here.loc[used, 'lowest_coverage']:.1f} % in the worst of ten "
-        f"divisions. Of the {len(own)} submissions, {int(own['inside'].sum())} lie inside."
+        f"divisions. Of the {len(own)} submissions, {int(own['inside'].sum())} lie inside{outside}."
     )
 
 

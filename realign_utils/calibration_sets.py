@@ -31,6 +31,7 @@ FEWEST = 20
 """Sets of a pool below which nothing is computed."""
 ENDS = ["low", "high", "images_low", "images_high"]
 BY_POOL = ["pool", "models", "proxy", "judged_on", "kind", "sets", "measure", "value", *ENDS]
+BY_POOL += ["influential", "without"]
 RATIOS = ["proxy", "judged_on", "kind", "group", "models", "pairs", "ratio", *ENDS]
 
 
@@ -90,6 +91,7 @@ def sets_by_pool(
 def by_pool_table(
     compared: Mapping[str, Resamples],
     pools: Mapping[str, Sequence[int]],
+    models: Sequence[str],
     proxies: Sequence[str],
     k: int,
     *,
@@ -103,6 +105,8 @@ def by_pool_table(
         By set of images, the evaluation among them where there is one.
     pools : mapping of str to sequence of int
         Places of each pool's models.
+    models : sequence of str
+        Names of all models.
     proxies : sequence of str
     k : int
     seed : int
@@ -112,7 +116,8 @@ def by_pool_table(
     pandas.DataFrame
         Columns pool, models, proxy, judged_on, kind (random, optimised), sets, measure (spearman,
         kendall, slope, ratio), value, low and high (95 %, over other images and other models; NaN
-        for optimised sets), images_low and images_high (over other images, for these models).
+        for optimised sets), images_low and images_high (over other images, for these models),
+        influential (the model without which the value would change most) and without (that value).
     """
     rows = []
     cases = judges_of([*compared], proxies)
@@ -120,15 +125,17 @@ def by_pool_table(
         for (pool, kind), sets in sets_by_pool(compared[proxy], pools, k, seed=seed).items():
             scores = [score_sets(compared[name], sets) for name in (proxy, judge)]
             leading = (pool, len(pools[pool]), proxy, judge, kind, len(sets))
-            rows += [leading + values for values in _measures(scores, sets, kind)]
+            rows += [leading + values for values in _measures(scores, sets, kind, models)]
     return pd.DataFrame(rows, columns=BY_POOL)
 
 
-def _measures(scores: Sequence[SetScores], sets: np.ndarray, kind: str) -> list[tuple[object, ...]]:
+def _measures(
+    scores: Sequence[SetScores], sets: np.ndarray, kind: str, models: Sequence[str]
+) -> list[tuple[object, ...]]:
     # Which sets are near the best depends on every model: without one they would be others.
     least = FEWEST if kind == "random" else len(sets) + 1
     few = [
-        SetScores(each.estimate[:_FEW], each.subsets[:, :_FEW], each.widening, each.quantile)
+        SetScores(each.estimate[:_FEW], each.subsets[:, :_FEW], each.widening, each.freedom)
         for each in scores
     ]
     found = {
@@ -137,7 +144,7 @@ def _measures(scores: Sequence[SetScores], sets: np.ndarray, kind: str) -> list[
         "slope": estimate(slope, scores, sets, least=least),
         "ratio": estimate(ratio, scores, sets, least=least),
     }
-    return [(measure, *one.row().values()) for measure, one in found.items()]
+    return [(name, *one.row().values(), *one.influence(models)) for name, one in found.items()]
 
 
 def set_score_table(

@@ -116,8 +116,8 @@ def _classes(
     scores = [score_sets(compared[name], sets) for name in (many, few, judge)]
     counts = facts.loc[[many, few], "classes"].astype(int)
     what = (
-        f"rank correlation with `{judge}`: of `{many}` ({counts[many]} classes), less that of "
-        f"`{few}` ({counts[few]})"
+        f"rank correlation with `{judge}` (Fisher-transformed): of `{many}` ({counts[many]} "
+        f"classes), less that of `{few}` ({counts[few]})"
     )
     return _tested(what, difference_of_correlations(*scores, sets))
 

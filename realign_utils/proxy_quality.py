@@ -11,11 +11,28 @@ import pandas as pd
 from realign_utils.comparison import Comparison
 from realign_utils.search import select
 from realign_utils.set_samples import scores_of_sets
-from realign_utils.set_statistics import Estimate, estimate, score_sets, spearman
+from realign_utils.set_statistics import (
+    Estimate,
+    Part,
+    SetScores,
+    estimate,
+    score_sets,
+    spearman,
+    together,
+)
 
 ENDS = ["low", "high", "images_low", "images_high"]
 QUALITY = ["proxy", "role", "resolution", "classes", "images", "judged_on", "sets", "spearman"]
-QUALITY += [*ENDS, "behind", "behind_low", "behind_high", "chosen_score", "best_score"]
+QUALITY += [
+    *ENDS,
+    "influential",
+    "without",
+    "behind",
+    "behind_low",
+    "behind_high",
+    "chosen_score",
+    "best_score",
+]
 _ENOUGH = 20
 """Subsets of a size whose spread is worth taking."""
 
@@ -109,10 +126,12 @@ def proxy_quality_table(
     pandas.DataFrame
         Columns proxy, role (proxy, calibration proxy, subset), resolution, classes, images,
         judged_on, sets, spearman, low, high (other images and models), images_low, images_high
-        (other images), behind (by how much the correlation is below the highest of its role) with
-        behind_low and behind_high, chosen_score (held-out score of the k models that this proxy
-        would choose) and best_score (the best that the judge would choose itself). The subsets are
-        fewer images of `proxies`, without the last six columns but the score.
+        (other images), influential (the model without which the correlation would change most) and
+        without (the correlation then), behind (the highest correlation of its role less this one,
+        both Fisher-transformed) with behind_low and behind_high, chosen_score (held-out score of
+        the k models that this proxy would choose) and best_score (the best that the judge would
+        choose itself). The subsets are fewer images of `proxies`, without all these from
+        influential on.
     """
     if judge is None:
         return pd.DataFrame(columns=QUALITY)
@@ -132,7 +151,8 @@ def proxy_quality_table(
         chosen = select(compared[name].similarity.numpy(), sets.shape[1], **options).indices
         reached = float(scores_of_sets(held_out, np.array([chosen]))[0])
         leading = (name, roles[name], *facts.loc[name], judge, len(sets))
-        rows.append((*leading, *one.row().values(), *behind, reached, best))
+        known = (*one.row().values(), *one.influence(compared[judge].names))
+        rows.append((*leading, *known, *behind, reached, best))
     for name in facts.index.intersection(list(proxies)):
         rows += _fewer_images(
             compared[name], real.estimate, found[name], facts.loc[name], sets, judge
@@ -141,22 +161,26 @@ def proxy_quality_table(
     return table.astype({"classes": int, "images": int})
 
 
-def _behind(scores: Sequence[Any], sets: np.ndarray) -> tuple[float, float, float]:
+def _behind(scores: Sequence[SetScores], sets: np.ndarray) -> tuple[float, float, float]:
     if scores[0] is scores[1]:
         return 0.0, 0.0, 0.0
-    found = estimate(_difference, scores, sets)
+    found = difference_of_correlations(*scores, sets)
     return (found.value, *found.interval())
 
 
 def _difference(scores: Sequence[np.ndarray], kept: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of the first with the last score, less that of the second with it."""
+    """Fisher transform of the first's rank correlation with the last score, less the second's."""
     first, second, real = scores
-    values = [np.tanh(spearman([each, real], kept)) for each in (first, second)]
-    return values[0] - values[1]
+    return spearman([first, real], kept) - spearman([second, real], kept)
 
 
-def difference_of_correlations(first: Any, second: Any, real: Any, sets: np.ndarray) -> Estimate:
-    """Estimate of by how much the first proxy's rank correlation with the judge is the higher one."""
+def difference_of_correlations(
+    first: SetScores, second: SetScores, real: SetScores, sets: np.ndarray
+) -> Estimate:
+    """By how much the first proxy ranks sets more like the judge than the second does.
+
+    On Fisher's scale, on which errors of correlations are symmetric also near 1.
+    """
     return estimate(_difference, [first, second, real], sets)
 
 
@@ -176,12 +200,9 @@ def _fewer_images(
         values = spearman([scores_of_sets(matrices.numpy(), sets), real], np.arange(len(sets)))
         # A sample of a part varies less about all of it than about the images that there might be.
         # The error with all images is added for the judge's part in it; so it errs on the safe side.
-        own = float(values.std(ddof=1)) / np.sqrt(1 - size / n)
-        error = np.hypot(own, whole.images_error)
-        one = Estimate(
-            float(values.mean()), error, whole.models_error, whole.images_quantile,
-            whole.quantile, np.tanh,
-        )  # fmt: skip
+        own = Part(float(values.std(ddof=1)) / np.sqrt(1 - size / n), len(values) - 1)
+        error = together([own, whole.images])
+        one = Estimate(float(values.mean()), error, whole.models, np.tanh)
         leading = (str(facts.name), "subset", facts["resolution"], facts["classes"], size)
-        rows.append((*leading, judge, len(sets), *one.row().values(), *[np.nan] * 5))
+        rows.append((*leading, judge, len(sets), *one.row().values(), *[np.nan] * 7))
     return rows

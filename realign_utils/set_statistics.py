@@ -39,19 +39,38 @@ class SetScores:
         On all images.
     subsets : numpy.ndarray, shape (draws, s)
         On subsets of them.
-    widening, quantile : float
-        Of `realign_utils.uncertainty.Resamples`.
+    widening : float
+        Of `realign_utils.uncertainty.Resamples`: standard error over spread of the subsets.
+    freedom : int
+        Degrees of freedom of that error.
     """
 
     estimate: np.ndarray
     subsets: np.ndarray
     widening: float
-    quantile: float
+    freedom: int
 
 
 Statistic = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
 """From the scores on each set of images, arrays of shape (..., s), and the places of those s among
 all sets, to an array of shape (...)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A standard error from one cause, with its degrees of freedom."""
+
+    error: float
+    freedom: float
+
+
+def together(parts: Sequence[Part]) -> Part:
+    """The error of independent causes, with degrees of freedom by Welch and Satterthwaite."""
+    variances = np.array([part.error**2 for part in parts])
+    freedoms = np.array([part.freedom for part in parts])
+    total = variances.sum()
+    freedom = total**2 / np.sum(variances**2 / freedoms) if total > 0 else freedoms.min()
+    return Part(float(np.sqrt(total)), float(freedom))
 
 
 @dataclass(frozen=True)
@@ -61,41 +80,49 @@ class Estimate:
     Attributes
     ----------
     value : float
-    images_error, models_error : float
-        Standard errors from other images, and from other models; NaN where they are not known.
-    images_quantile, quantile : float
-        Of Student's t, for images alone and for both.
+    images, models : Part
+        From other images, and from other models; the error is NaN where it is not known.
     back : callable
         To the scale on which it is shown.
+    influential : int
+        Place of the model without which the statistic is farthest from its value; -1: not known.
+    without : float
+        The statistic without that model.
     """
 
     value: float
-    images_error: float
-    models_error: float
-    images_quantile: float
-    quantile: float
+    images: Part
+    models: Part
     back: Callable[[float], float] = float
+    influential: int = -1
+    without: float = np.nan
 
     def interval(self, *, models: bool = True) -> tuple[float, float]:
         """95 % interval over other images, and with `models` over other models as well."""
-        error = np.hypot(self.images_error, self.models_error) if models else self.images_error
-        reach = (self.quantile if models else self.images_quantile) * error
+        part = together([self.images, self.models]) if models else self.images
+        reach = float(student.ppf(0.975, part.freedom)) * part.error
         return self.back(self.value - reach), self.back(self.value + reach)
 
     def row(self, name: str = "estimate") -> dict[str, float]:
-        """As columns of a table: value, images_low and images_high, low and high."""
+        """As columns of a table: value, low and high, images_low and images_high."""
         images, both = self.interval(models=False), self.interval()
         values = (self.back(self.value), *both, *images)
         return dict(zip([name, "low", "high", "images_low", "images_high"], values, strict=True))
 
+    def influence(self, models: Sequence[str]) -> tuple[str, float]:
+        """Name of the most influential model ("" if not known), and the value without it."""
+        known = self.influential >= 0
+        return (models[self.influential], self.back(self.without)) if known else ("", np.nan)
+
 
 def score_sets(resamples: Resamples, sets: np.ndarray) -> SetScores:
     """Scores of sets of models, (s, k), on all images and on the resampled ones."""
+    units = resamples.groups[1] if resamples.groups else resamples.n
     return SetScores(
         scores_of_sets(resamples.estimate.numpy(), sets),
         scores_of_sets(resamples.matrices.numpy(), sets),
         resamples.widening,
-        resamples.quantile,
+        min(len(resamples.matrices), units) - 1,
     )
 
 
@@ -127,20 +154,17 @@ def estimate(
     Estimate
     """
     whole = [each.estimate for each in scores]
-    everything = np.arange(len(sets))
-    variance = 0.0
+    everything, parts = np.arange(len(sets)), []
     for place, each in enumerate(scores):
         values = statistic([*whole[:place], each.subsets, *whole[place + 1 :]], everything)
-        variance += (each.widening * _deviation(values)) ** 2
-    left_out = _without_each_model(statistic, whole, sets, least)
-    count = len(left_out)
-    models_error = np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2))
-    images_quantile = max(each.quantile for each in scores)
-    of_models = float(student.ppf(0.975, max(count - 1, 1)))
-    return Estimate(
-        float(statistic(whole, everything)), float(np.sqrt(variance)), float(models_error),
-        images_quantile, max(images_quantile, of_models), back,
-    )  # fmt: skip
+        parts.append(Part(each.widening * _deviation(values), each.freedom))
+    value, left_out = float(statistic(whole, everything)), _left_out(statistic, whole, sets, least)
+    values = np.array([*left_out.values()])
+    count, known = len(values), bool(len(values) > 1 and np.isfinite(values).all())
+    squares = np.sum((values - values.mean()) ** 2) if known else np.nan
+    models = Part(float(np.sqrt((count - 1) / max(count, 1) * squares)), max(count - 1, 1))
+    farthest = max(left_out, key=lambda model: abs(left_out[model] - value)) if known else -1
+    return Estimate(value, together(parts), models, back, farthest, left_out.get(farthest, np.nan))
 
 
 def _deviation(values: np.ndarray) -> float:
@@ -148,17 +172,18 @@ def _deviation(values: np.ndarray) -> float:
     return float(known.std(ddof=1)) if len(known) >= (1 - _LOST) * len(values) > 1 else np.nan
 
 
-def _without_each_model(
+def _left_out(
     statistic: Statistic, whole: Sequence[np.ndarray], sets: np.ndarray, least: int
-) -> np.ndarray:
+) -> dict[int, float]:
+    """The statistic without each model that is in some set; empty where too few sets remain."""
     inside = indicators(sets, int(sets.max()) + 1) > 0
-    values = []
+    values = {}
     for model in np.flatnonzero(inside.any(axis=0)):
         kept = np.flatnonzero(~inside[:, model])
         if len(kept) < least:
-            return np.array([np.nan])
-        values.append(float(statistic([each[kept] for each in whole], kept)))
-    return np.array(values)
+            return {}
+        values[int(model)] = float(statistic([each[kept] for each in whole], kept))
+    return values
 
 
 # ------------------------------------------------------------------ statistics of two scores

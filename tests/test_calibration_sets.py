@@ -28,9 +28,19 @@ from realign_utils.set_samples import (
     random_sets_of,
     scores_of_sets,
 )
-from realign_utils.set_statistics import estimate, kendall, ratio, score_sets, slope, spearman
+from realign_utils.set_statistics import (
+    Part,
+    estimate,
+    kendall,
+    ratio,
+    score_sets,
+    slope,
+    spearman,
+    together,
+)
 
 EVERYONE = list(range(16))
+NAMES = [f"m{place}" for place in EVERYONE]
 
 
 def test_scores_of_many_sets_are_the_means_of_their_pairs_one_by_one() -> None:
@@ -122,7 +132,7 @@ def test_the_interval_of_models_is_far_wider_than_that_of_so_many_independent_se
     sets = random_sets_of(EVERYONE, 4, 1000, 0)
     scores = [score_sets(one, sets) for one in two_worlds(2, 0.1)]
     one = estimate(spearman, scores, sets, back=np.tanh)
-    assert one.models_error > 2 / np.sqrt(len(sets) - 3)
+    assert one.models.error > 2 / np.sqrt(len(sets) - 3)
 
 
 def test_the_interval_of_models_covers_the_slope_among_all_models() -> None:
@@ -146,6 +156,26 @@ def test_where_one_model_is_in_all_sets_the_error_from_models_is_not_known() -> 
     assert np.isfinite(one.interval(models=False)).all()
 
 
+def test_a_model_unlike_all_others_is_named_as_the_most_influential() -> None:
+    matrices = []
+    for seed in (1, 2):
+        matrix = 0.7 + symmetric(np.random.default_rng(seed), 16, 0.05)[0]
+        matrix[5, :] = matrix[:, 5] = 0.1
+        matrices.append(resampled(matrix, 0.001, seed))
+    sets = random_sets_of(EVERYONE, 4, 500, 0)
+    one = estimate(spearman, [score_sets(m, sets) for m in matrices], sets, back=np.tanh)
+    name, without = one.influence(NAMES)
+    assert name == "m5"
+    assert abs(without) < 0.4 < one.row("value")["value"]
+
+
+def test_errors_of_several_causes_have_the_freedom_of_the_larger() -> None:
+    assert together([Part(1.0, 10), Part(1e-6, 3)]).freedom == pytest.approx(10, rel=1e-3)
+    assert together([Part(3.0, 5), Part(4.0, 5)]).error == pytest.approx(5)
+    assert 5 < together([Part(1.0, 5), Part(1.0, 5)]).freedom <= 10
+    assert np.isnan(together([Part(1.0, 5), Part(np.nan, 5)]).error)
+
+
 def test_statistics_of_many_draws_are_those_of_each() -> None:
     rng = np.random.default_rng(0)
     x, y, kept = rng.random((3, 50)), rng.random(50), np.arange(50)
@@ -157,7 +187,7 @@ def test_statistics_of_many_draws_are_those_of_each() -> None:
 def test_the_table_by_pool_has_all_measures_of_both_kinds_and_leaves_small_pools_out() -> None:
     compared = dict(zip(["proxy", "evaluation"], two_worlds(4, 0.05), strict=True))
     pools = {"all models": EVERYONE, "few": [1, 2, 3, 4], "half": list(range(8))}
-    table = by_pool_table(compared, pools, ["proxy"], 4)
+    table = by_pool_table(compared, pools, NAMES, ["proxy"], 4)
     assert list(table.columns) == BY_POOL
     assert set(table["pool"]) == {"all models", "half"}
     assert table.groupby(["pool", "kind"])["measure"].nunique().eq(4).all()
@@ -170,7 +200,7 @@ def test_without_an_evaluation_each_proxy_judges_the_others_and_one_alone_none()
     assert judges_of(["a", "b"], ["a", "b"]) == [("a", "b"), ("b", "a")]
     assert judge_of(["a", "b", "evaluation"], ["a", "b"], "a") == "evaluation"
     assert judge_of(["a"], ["a"], "a") is None
-    assert by_pool_table({"a": two_worlds(5, 0.1)[0]}, {"all": EVERYONE}, ["a"], 4).empty
+    assert by_pool_table({"a": two_worlds(5, 0.1)[0]}, {"all": EVERYONE}, NAMES, ["a"], 4).empty
 
 
 def test_a_ratio_is_that_of_the_mean_of_the_pairs_of_a_group() -> None:
