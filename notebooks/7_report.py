@@ -627,7 +627,7 @@ if len(firmer.ratios):
 # %%
 figure(
     f"{figures}/proxy_quality",
-    "Rank correlation of proxy scores with held-out scores over sets of every composition, with 95 % intervals over other images and other models. Joined points "
+    "Rank correlation of proxy scores with held-out scores over sets of every composition, with 95 % intervals over other images (thick) and other models as well (thin). Joined points "
     "differ in the thing on the axis alone.",
     "fig:quality",
     source="notebooks/5_figures.ipynb",
@@ -696,8 +696,8 @@ table(
 # %% [markdown]
 # ### Does homogeneity help, or capacity?
 #
-# Models of one mechanism tend to be of like size, and models of like size may be alike for that reason. [@tbl:pairs] therefore compares all pairs of models: within one mechanism
-# against between two, first as it is, then at equal parameters (regression on the mean and the difference of their logarithms), by both estimators. The pairs
+# Models of one mechanism tend to be of like size, and models of like size may be alike for that reason. [@tbl:pairs] therefore compares all pairs of models: of one mechanism, or family,
+# against pairs of two, first as it is, then at equal parameters (regression on the mean and the difference of their logarithms), by both estimators. The pairs
 # are not independent, for each model is in many; the test therefore exchanges whole models (MRQAP [@dekker2007]), and the intervals leave out whole models and resample images.
 
 # %%
@@ -715,8 +715,8 @@ if len(firmer.pairs):
     display(
         table(
             pairs_shown(firmer.pairs),
-            "Pairs of models of one mechanism against pairs of two: mean CKA, difference, the difference at equal capacity (95 %: other images and models), partial correlation, p of the "
-            "permutation test, and the verdict on *models of one mechanism are more alike than their capacities explain*.",
+            "Pairs of models of one kind against pairs of two: mean CKA, difference, the difference at equal capacity (95 %: other images and models), its partial correlation and p of the "
+            "permutation test, and the verdict on *models of one kind are more alike than their capacities explain*.",
             "tbl:pairs",
             file=f"{runs}/homogeneity_pairs.csv",
         )

@@ -219,69 +219,72 @@ def prediction_sentence(prediction: pd.DataFrame, predictions: pd.DataFrame, pro
     )
 
 
-def pairs_shown(pairs: pd.DataFrame, grouping: str = "mechanism") -> pd.DataFrame:
-    """Within against between one grouping, by estimator and images: as it is, and beside capacity."""
-    here = pairs[(pairs["grouping"] == grouping) & (pairs["given"].fillna("") == "")]
+def pairs_shown(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Within against between kinds, by estimator and images: as it is, and beside capacity."""
     rows = []
-    for (images, estimator), part in here.groupby(["images", "estimator"], sort=False):
+    key = ["grouping", "images", "estimator"]
+    for (grouping, images, estimator), part in _given(pairs, False).groupby(key, sort=False):
         steps = part.set_index("adjusted_for")
         plain, beside = steps.loc["nothing"], steps.loc["capacity"]
-        rows.append(
-            {
-                "images": images,
-                "estimator": estimator,
-                "within": plain["within"],
-                "between": plain["between"],
-                "difference": with_reach(plain["difference"], plain["low"], plain["high"], 3),
-                "beside capacity": with_reach(
-                    beside["difference"], beside["low"], beside["high"], 3
-                ),
-                "partial correlation": beside["partial_correlation"],
-                "p": beside["p"],
-                "verdict": beside["verdict"],
-            }
-        )
-    return pd.DataFrame(rows)
+        row = {"of one": grouping, "images": images, "estimator": estimator}
+        row |= {"within": plain["within"], "between": plain["between"]}
+        for name, step in {"difference": plain, "at equal capacity": beside}.items():
+            row[name] = with_reach(step["difference"], step["low"], step["high"], 3)
+        rows.append(row | _test(beside))
+    return pd.DataFrame(rows).sort_values(
+        ["of one", "estimator"], ascending=[False, True], kind="stable"
+    )
 
 
 def transfer_shown(pairs: pd.DataFrame) -> pd.DataFrame:
     """The same at equal CKA on the reference proxy, by grouping."""
-    here = pairs[(pairs["given"].fillna("") != "") & (pairs["adjusted_for"] == "capacity")]
-    ends = zip(here["difference"], here["low"], here["high"], strict=True)
-    return pd.DataFrame(
-        {
-            "grouping": here["grouping"],
-            "images": here["images"],
-            "estimator": here["estimator"],
-            "beside proxy and capacity": [with_reach(*values, 3) for values in ends],
-            "partial correlation": here["partial_correlation"],
-            "p": here["p"],
-            "verdict": here["verdict"],
-        }
-    ).reset_index(drop=True)
+    here = _given(pairs, True)
+    rows = [
+        {"of one": step["grouping"], "images": step["images"], "estimator": step["estimator"]}
+        | {"difference": with_reach(step["difference"], step["low"], step["high"], 3)}
+        | _test(step)
+        for _, step in here[here["adjusted_for"] == "capacity"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _given(pairs: pd.DataFrame, proxy: bool) -> pd.DataFrame:
+    """Rows with, or without, a proxy's CKA among the regressors."""
+    return pairs[(pairs["given"].fillna("") != "") == proxy]
+
+
+def _test(step: pd.Series) -> dict[str, object]:
+    names = {"partial_correlation": "partial correlation", "p": "p", "verdict": "verdict"}
+    return {label: step[name] for name, label in names.items()}
 
 
 def pairs_sentence(pairs: pd.DataFrame, images: str, estimator: str) -> str:
-    """What is left of the difference between mechanisms when capacity is considered, in words."""
-    here = pairs[
-        (pairs["images"] == images)
-        & (pairs["estimator"] == estimator)
-        & (pairs["grouping"] == "mechanism")
-        & (pairs["given"].fillna("") == "")
-    ].set_index("adjusted_for")
-    if here.empty or here["difference"].isna().any():
-        return "All models are of one mechanism, or no two are: there is nothing to compare."
-    plain, beside = here.loc["nothing"], here.loc["capacity"]
-    conclusion = {
-        HOLDS: "so models of one mechanism are more alike than their capacities explain",
-        FAILS: "so at equal capacity models of one mechanism are not, or hardly, more alike",
-    }.get(beside["verdict"], "so the data do not settle whether mechanism or capacity does it")
+    """What is left of the difference between kinds when capacity is considered, in words."""
+    here = _given(pairs, False)
+    here = here[(here["images"] == images) & (here["estimator"] == estimator)]
+    parts = []
+    for grouping, part in here.groupby("grouping", sort=False):
+        steps = part.set_index("adjusted_for")
+        plain, beside = steps.loc["nothing"], steps.loc["capacity"]
+        if not np.isfinite(beside["difference"]):
+            continue
+        conclusion = {
+            HOLDS: f"models of one {grouping} are more alike than their capacities explain",
+            FAILS: f"at equal capacity models of one {grouping} are not, or hardly, more alike",
+        }.get(
+            beside["verdict"],
+            f"it is not settled that models of one {grouping} are more alike at equal capacity",
+        )
+        parts.append(
+            f"On *{images}* ({estimator} estimator) the CKA of two models of one {grouping} is "
+            f"higher by {with_reach(plain['difference'], plain['low'], plain['high'], 3)} than that "
+            f"of two of different ones. At equal parameters {100 * beside['share_left']:.0f} % of "
+            f"that is left, {with_reach(beside['difference'], beside['low'], beside['high'], 3)}; "
+            f"partial correlation {number(beside['partial_correlation'], 2)}, permutation "
+            f"p = {beside['p']:.3f}: {conclusion}."
+        )
     return (
-        f"On *{images}* ({estimator} estimator) two models of one mechanism have a CKA that is "
-        f"higher by {with_reach(plain['difference'], plain['low'], plain['high'], 3)} than two of "
-        f"different ones. Of that, {100 * beside['share_left']:.0f} % is left at equal parameters: "
-        f"{with_reach(beside['difference'], beside['low'], beside['high'], 3)}, partial correlation "
-        f"{number(beside['partial_correlation'], 2)}, permutation p = {beside['p']:.3f}; {conclusion}."
+        " ".join(parts) or "No two models are of one kind, or all are: there is nothing to compare."
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,16 +16,16 @@ from realign_utils.figure_style import (
     DOUBLE_COLUMN,
     FAINT,
     INK,
-    MISSING,
     VERMILION,
+    Mark,
     fit,
     house_style,
     marks_of,
 )
 
-KINDS = {"random": (MISSING, "random sets"), "optimised": (BLUE, "sets near the proxy's best")}
-"""Colour and name of the two kinds of sets."""
-ACROSS = 3
+KINDS = {"optimised": (BLUE, "sets near the proxy's best"), "random": (INK, "random sets")}
+"""Colour and name of the two kinds of sets, the lower ones first."""
+ACROSS = 4
 """Panels side by side."""
 
 
@@ -65,13 +63,13 @@ def set_scatter(
     pools = list(dict.fromkeys(points["pool"]))
     across = min(len(pools), ACROSS) or 1
     down = -(-len(pools) // across) or 1
-    figure = Figure(figsize=(DOUBLE_COLUMN, 0.7 + 2.3 * down), layout="constrained")
+    figure = Figure(figsize=(DOUBLE_COLUMN, 0.9 + 1.9 * down), layout="constrained")
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     limits = _limits(points, submissions)
     looks = marks_of(submissions["submission"])
     for axes, pool in zip(grid.flat, pools, strict=False):
         _panel(axes, points[points["pool"] == pool], line, limits)
-        axes.set_title(fit(pool, DOUBLE_COLUMN / across - 0.5))
+        axes.set_title(fit(pool, DOUBLE_COLUMN / across - 0.4))
     for axes in list(grid.flat)[len(pools) :]:
         axes.set_visible(False)
     for row in submissions.itertuples():
@@ -90,13 +88,15 @@ def set_scatter(
     ]
     handles.append(Line2D([], [], color=FAINT, linewidth=0.8, linestyle=DASHED, label="equality"))
     handles.append(
-        Patch(color=VERMILION, alpha=0.2, label="expected, 95 % of sets of other models")
+        Patch(
+            color=VERMILION, alpha=0.2, label="expected of a new set; 95 % of sets of other models"
+        )
     )
     handles += [
         Line2D([], [], marker=look.marker, color=look.colour, mec=INK, linestyle="", label=name)
         for name, look in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -115,8 +115,8 @@ def _panel(axes: Axes, points: pd.DataFrame, line: pd.Series, limits: np.ndarray
         part = points[points["kind"] == kind]
         # thousands of points are an image in the vector formats, or their files would be huge
         axes.plot(
-            part["proxy_score"], part["held_out_score"], "o", color=colour, ms=1.6, mew=0,
-            alpha=0.5, rasterized=True, zorder=2,
+            part["proxy_score"], part["held_out_score"], "o", color=colour, ms=1.5, mew=0,
+            alpha=0.35, rasterized=True, zorder=2,
         )  # fmt: skip
     x = limits[0]
     middle = line["intercept"] + line["slope"] * x
@@ -143,15 +143,15 @@ def proxy_quality(table: pd.DataFrame) -> Figure:
     -------
     matplotlib.figure.Figure
         Three panels with one vertical axis, two columns of text wide. The first two show the proxies
-        that differ in that thing alone, joined; every panel has the 95 % interval.
+        that differ in that thing alone, joined. Intervals of 95 %: thick over other images, thin over
+        other models as well.
     """
     panels = {"resolution": "pixels a side", "classes": "classes", "images": "images"}
     figure = Figure(figsize=(DOUBLE_COLUMN, 2.7), layout="constrained")
     row = figure.subplots(1, len(panels), sharey=True)
-    names = list(dict.fromkeys(table["proxy"]))
     for axes, (varied, label) in zip(row, panels.items(), strict=True):
-        _against(axes, table, varied, names)
         axes.set(xscale="log", xlabel=label)
+        _against(axes, table, varied)
         axes.set_title({"images": "by number of images"}.get(varied, f"by {varied}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -162,26 +162,26 @@ def proxy_quality(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _against(axes: Axes, table: pd.DataFrame, varied: str, names: Sequence[str]) -> None:
+def _against(axes: Axes, table: pd.DataFrame, varied: str) -> None:
     """One panel: series of rows that differ in one thing alone."""
     whole = table[table["role"] != "subset"]
     if varied == "images":
-        by_proxy = marks_of(table.loc[table["role"] == "proxy", "proxy"])
-        series = [(name, table[(table["proxy"] == name)], look) for name, look in by_proxy.items()]
+        looks = marks_of(table.loc[table["role"] == "proxy", "proxy"])
+        series = [(table[table["proxy"] == name], look) for name, look in looks.items()]
     else:
         others = [name for name in ("resolution", "classes", "images") if name != varied]
         groups = [rows for _, rows in whole.groupby(others) if rows[varied].nunique() > 1]
-        series = [("", rows, None) for rows in groups]
-    places: set[float] = set()
-    for name, rows, look in series:
+        series = [(rows, Mark("", INK, "o")) for rows in groups]
+    for place, (rows, look) in enumerate(series):
         rows = rows.sort_values(varied)
-        colour, marker = (look.colour, look.marker) if look else (INK, "o")
-        reach = [rows["spearman"] - rows["low"], rows["high"] - rows["spearman"]]
-        axes.errorbar(
-            rows[varied], rows["spearman"], reach, color=colour, marker=marker, ms=4,
-            linewidth=1, elinewidth=0.8, capsize=2, label=name or None,
+        x = rows[varied] * 1.05 ** (place - (len(series) - 1) / 2)  # beside each other
+        axes.vlines(x, rows["low"], rows["high"], color=look.colour, linewidth=0.7)
+        axes.vlines(x, rows["images_low"], rows["images_high"], color=look.colour, linewidth=2)
+        axes.plot(
+            x, rows["spearman"], color=look.colour, marker=look.marker, ms=4.5, mec=INK, mew=0.5,
+            linewidth=1, label=look.label or None,
         )  # fmt: skip
-        places |= set(rows[varied])
-    axes.xaxis.set_major_locator(FixedLocator(sorted(places)))
+    places = sorted({value for rows, _ in series for value in rows[varied]})
+    axes.xaxis.set_major_locator(FixedLocator(places))
     if not places:
         axes.text(0.5, 0.5, "no such proxies", transform=axes.transAxes, ha="center", color=FAINT)

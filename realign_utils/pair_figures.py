@@ -100,7 +100,7 @@ def _cloud(axes: Axes, similarity: np.ndarray, alike: np.ndarray, across: np.nda
     for side, (colour, marker) in SIDES.items():
         mask = alike[upper] == (side == "within")
         x, y = across[upper][mask], similarity[upper][mask]
-        axes.plot(x, y, ".", color=colour, ms=2, alpha=0.25, mew=0, rasterized=True)
+        axes.plot(x, y, ".", color=colour, ms=2.5, alpha=0.5, mew=0, rasterized=True)
         order = np.argsort(x, kind="stable")
         groups = [part for part in np.array_split(order, _GROUPS) if len(part)]
         middles = np.array([(x[part].mean(), y[part].mean()) for part in groups]).reshape(-1, 2)
