@@ -575,7 +575,7 @@ table(
 # ### What a proxy score predicts
 #
 # The paper's calibration rests on four submissions. Here it rests on thousands of sets of each pool, random ones and ones near the proxy's best
-# ([@fig:sets], [@tbl:by-pool]). Look for two things: whether a cloud is narrow, which is what a proxy needs in order to rank, and whether the clouds of
+# ([@fig:sets], and the table after it). Look for two things: whether a cloud is narrow, which is what a proxy needs in order to rank, and whether the clouds of
 # different pools lie on one line, which is what it needs in order not to favour one of them.
 
 # %%
@@ -606,7 +606,7 @@ if len(firmer.by_pool):
 # The table therefore names the model that matters most to each correlation, and what is left without it. A rank correlation that is high among random sets and low near the best says that the proxy tells
 # good regions from bad ones, but not which of the good sets is best.
 #
-# Ratios held-out / proxy by kind of architecture, as the paper's fourth design principle asks for ([@tbl:ratios]): one number would do for all where they agree.
+# Ratios held-out / proxy by kind of architecture, as the paper's fourth design principle asks for: one number would do for all where they agree.
 
 # %%
 if len(firmer.ratios):
@@ -621,7 +621,7 @@ if len(firmer.ratios):
     )
 
 # %% [markdown]
-# Which proxy would have been the one to choose? [@fig:quality] and [@tbl:quality] judge all on the same random sets of every composition. The calibration
+# Which proxy would have been the one to choose? [@fig:quality] and the table after it judge all on the same random sets of every composition. The calibration
 # proxies differ in the resolution alone or in the number of classes alone; nothing was chosen by them.
 
 # %%
@@ -696,7 +696,7 @@ table(
 # %% [markdown]
 # ### Does homogeneity help, or capacity?
 #
-# Models of one mechanism tend to be of like size, and models of like size may be alike for that reason. [@tbl:pairs] therefore compares all pairs of models: of one mechanism, or family,
+# Models of one mechanism may be alike because they are of one mechanism, or because they are of like size. The table below therefore compares all pairs of models: of one mechanism, or family,
 # against pairs of two, first as it is, then at equal parameters (regression on the mean and the difference of their logarithms), by both estimators. The pairs
 # are not independent, for each model is in many; the test therefore exchanges whole models (MRQAP [@dekker2007]), and the intervals leave out whole models and resample images.
 
@@ -725,8 +725,8 @@ if len(firmer.pairs):
 # %% [markdown]
 # The permutation test asks only whether such a difference could come of giving these very models their mechanisms by lot; the interval, whether other images and other models would
 # show it. The verdict asks for both, and is "does not hold" where the coefficient is surely below zero or surely less than half of the plain difference. It is about these models, which were not given their mechanisms
-# by lot: what remains at equal size may still be due to training, or to families within a mechanism. The paper's thesis is about *transfer*, and can be asked of pairs too
-# ([@tbl:transfer]): of two pairs that are equally alike on the proxy, is the one of one kind more alike on other images? (Of whole sets [@tbl:homogeneity] asks it.)
+# by lot: what remains at equal size may still be due to training, or to families within a mechanism. The paper's thesis is about *transfer*, and can be asked of pairs too:
+# of two pairs that are equally alike on the proxy, is the one of one kind more alike on other images? (Of whole sets [@sec:which-pool-to-choose-from] asks it.)
 
 # %%
 if len(transfer_shown(firmer.pairs)):
@@ -740,7 +740,7 @@ if len(transfer_shown(firmer.pairs)):
     )
 
 # %% [markdown]
-# CKA on the proxy is known with an error, which a regression takes out of its coefficient and gives to what goes with it, here being of one kind; a small coefficient of [@tbl:transfer] may be no
+# CKA on the proxy is known with an error, which a regression takes out of its coefficient and gives to what goes with it, here being of one kind; a small coefficient may be no
 # more than that.
 #
 # ## How sure are these numbers?

@@ -23,7 +23,7 @@ FILES = {
     "principles": "principles",
 }
 """Attribute of `CalibrationResults` and name of its file."""
-_MEASURES = {"spearman": "rank correlation", "kendall": "Kendall's τ", "slope": "slope"}
+_MEASURES = {"spearman": "rank correlation", "slope": "slope", "ratio": "held-out / proxy"}
 
 
 @dataclass(frozen=True)
@@ -96,19 +96,22 @@ def by_pool_shown(by_pool: pd.DataFrame, proxy: str) -> pd.DataFrame:
             "models": part["models"].iloc[0],
             "sets": f"{part['sets'].iloc[0]} {kind}",
         }
-        for measure, label in (*_MEASURES.items(), ("ratio", "held-out / proxy")):
+        for measure, label in _MEASURES.items():
             one = measures.loc[measure]
             digits = 3 if measure == "ratio" else 2
             row[label] = with_reach(one["value"], one["low"], one["high"], digits)
-            if measure == "spearman" and isinstance(one["influential"], str) and one["influential"]:
-                row["without the most influential"] = (
-                    f"{number(one['without'], 2)} ({one['influential']})"
-                )
+            if measure == "spearman":
+                row["without"] = _without_text(one["without"], one["influential"])
             if not np.isfinite(one["low"]):  # no error from models: that from images alone
                 row[label] = with_reach(one["value"], one["images_low"], one["images_high"], digits)
                 row[label] += "*" if row[label] else ""
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _without_text(value: float, model: object) -> str:
+    """A statistic without its most influential model; nothing where that is not known."""
+    return f"{number(value, 2)} ({model})" if isinstance(model, str) and model else ""
 
 
 def ratios_shown(ratios: pd.DataFrame, proxy: str) -> pd.DataFrame:
@@ -131,7 +134,7 @@ def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
             "classes": row.classes,
             "images": row.images,
             "rank correlation": with_reach(row.spearman, row.low, row.high),
-            "without": f"{row.without:.2f} ({row.influential})" if row.influential else "",
+            "without": _without_text(row.without, row.influential),
             "behind the best of its kind": _behind_text(row.behind, row.behind_low),
             "score of its choice": row.chosen_score,
         }
@@ -158,9 +161,8 @@ def quality_sentence(quality: pd.DataFrame) -> str:
         kind = "Of the proxies" if role == "proxy" else "Of the calibration proxies"
         value = with_reach(best["spearman"], best["low"], best["high"])
         parts.append(
-            f"{kind}, `{best['proxy']}` ranks sets most as the held-out images do: {value}; of the "
-            f"{len(here) - 1} others {len(sure)} are surely behind it"
-            + (f" ({', '.join(f'`{name}`' for name in sure['proxy'])})." if len(sure) else ".")
+            f"{kind}, `{best['proxy']}` ranks sets most as the held-out images do: {value}. Surely "
+            f"behind it, of {len(here) - 1} others: {', '.join(f'`{p}`' for p in sure['proxy']) or 'none'}."
         )
     for proxy, part in quality[quality["role"] != "calibration proxy"].groupby("proxy", sort=False):
         if len(part) > 1:
@@ -231,9 +233,9 @@ def pairs_shown(pairs: pd.DataFrame) -> pd.DataFrame:
         for name, step in {"difference": plain, "at equal capacity": beside}.items():
             row[name] = with_reach(step["difference"], step["low"], step["high"], 3)
         rows.append(row | _test(beside))
-    return pd.DataFrame(rows).sort_values(
-        ["of one", "estimator"], ascending=[False, True], kind="stable"
-    )
+    table = pd.DataFrame(rows, columns=None if rows else ["of one", "estimator"])
+    order = table.sort_values(["of one", "estimator"], ascending=[False, True], kind="stable")
+    return order.reset_index(drop=True)
 
 
 def transfer_shown(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -250,7 +252,8 @@ def transfer_shown(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _given(pairs: pd.DataFrame, proxy: bool) -> pd.DataFrame:
     """Rows with, or without, a proxy's CKA among the regressors."""
-    return pairs[(pairs["given"].fillna("") != "") == proxy]
+    given = pairs["given"].notna() & (pairs["given"] != "")
+    return pairs[given == proxy]
 
 
 def _test(step: pd.Series) -> dict[str, object]:

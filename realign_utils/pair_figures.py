@@ -62,7 +62,9 @@ def pairs_and_capacity(
     matplotlib.figure.Figure
         Two columns of text wide.
     """
-    table = table.assign(given=table["given"].fillna(""))  # an empty cell, read from a file
+    table = table.assign(
+        given=table["given"].astype(object).where(table["given"].notna(), "")
+    )  # an empty cell, read from a file
     here = table[(table["estimator"] == estimator) & (table["adjusted_for"].isin(STEPS))]
     cases = here[["grouping", "given", "images"]].drop_duplicates()
     figure = Figure(figsize=(DOUBLE_COLUMN, 3.1 + 0.27 * len(cases)), layout="constrained")
