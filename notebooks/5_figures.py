@@ -28,8 +28,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image
 
+from realign_utils import calibration_set_figures, pair_figures, selection_figures
 from realign_utils import figures as draw
-from realign_utils import selection_figures
+from realign_utils.calibration_sets import judge_of
 from realign_utils.claims import show_claim
 from realign_utils.claims_evidence import Study
 from realign_utils.comparison_files import read_comparison
@@ -337,6 +338,56 @@ Image(f"{stem}.png", retina=True)
 # %% [markdown]
 # A step from 1 down to 0 at the dashed line, which stands at the size of the set, is a set that the images settle. A slope is a set of which
 # a part might as well be others.
+#
+# ## Thousands of sets: proxy score against held-out score
+#
+# A point is a set of models, a panel a pool. The line is what to expect of a new set, and in the band lie 95 % of the sets of models that had
+# no part in it. Expect the blue points, near the proxy's best, at the right, and lower than the line where the proxy promised too much.
+
+# %%
+judge = judge_of(sets, list(proxies), reference_proxy) or reference_proxy
+expected = pd.read_csv(Path(runs) / "predictions.csv")
+lines = pd.read_csv(Path(runs) / "prediction_quality.csv")
+points = pd.read_csv(Path(runs) / "calibration_sets.csv")
+picture = calibration_set_figures.set_scatter(
+    points, expected, lines, proxy=reference_proxy, judge=judge
+)
+stem = draw.save(picture, figures, "calibration_sets")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# A narrow cloud is a proxy that ranks well in that pool; a cloud off the line, a pool that it favours or wrongs.
+#
+# ## Which proxy predicts best
+#
+# The rank correlation of the proxy scores with the held-out ones, over sets of every composition. Points that are joined differ in the
+# thing on the axis alone.
+
+# %%
+picture = calibration_set_figures.proxy_quality(pd.read_csv(Path(runs) / "proxy_quality.csv"))
+stem = draw.save(picture, figures, "proxy_quality")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# The intervals hold other images and other models, which all proxies share; so two proxies may differ surely though their intervals overlap
+# (`proxy_quality.csv` has the interval of the difference).
+#
+# ## Homogeneity, or capacity?
+#
+# Above, every pair of models: of one mechanism or of two, against how much their sizes differ and how large they are. Below, by how much pairs
+# of one kind are more alike, as it is and beside capacity.
+
+# %%
+kinds, params = (known.loc[list(models), column] for column in ("mechanism", "params_m"))
+coefficients = pd.read_csv(Path(runs) / "homogeneity_pairs.csv")
+picture = pair_figures.pairs_and_capacity(
+    read[judge][1], kinds, params, coefficients, images=judge, estimator=estimator
+)
+stem = draw.save(picture, figures, "homogeneity_pairs")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# If capacity explained it, the blue and the red averages would lie on one curve. Where they run apart at every size, it does not.
 #
 # ## The paper's own matrices
 #

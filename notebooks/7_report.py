@@ -21,6 +21,20 @@
 import pandas as pd
 from IPython.display import JSON, Markdown, display
 
+from realign_utils.calibration_results import (
+    by_pool_shown,
+    pairs_sentence,
+    pairs_shown,
+    prediction_sentence,
+    prediction_shown,
+    predictions_shown,
+    principles_shown,
+    quality_sentence,
+    quality_shown,
+    ratios_shown,
+    read_calibration,
+    transfer_shown,
+)
 from realign_utils.claims import (
     against_sentence,
     counts,
@@ -594,6 +608,177 @@ table(
 )
 
 # %% [markdown]
+# ### What a proxy score predicts
+#
+# The paper's calibration rests on four submissions. Here it rests on thousands of sets of each pool, random ones and ones near the proxy's best
+# ([@fig:sets], and the table after it). Look for two things: whether a cloud is narrow, which is what a proxy needs in order to rank, and whether the clouds of
+# different pools lie on one line, which is what it needs in order not to favour one of them.
+
+# %%
+firmer = read_calibration(runs)
+figure(
+    f"{figures}/calibration_sets",
+    f"Held-out score against the score on `{reference_proxy}` of sets of {k} models, a panel for each pool. The band holds 95 % of the "
+    "sets of models that the line has not seen.",
+    "fig:sets",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+if len(firmer.by_pool):
+    display(
+        table(
+            by_pool_shown(firmer.by_pool, reference_proxy),
+            f"How the score on `{reference_proxy}` tells the held-out one over the sets of each pool, with 95 % intervals over other images and other "
+            "models. With an asterisk, near the proxy's best: over other images only, for without one model other sets would be near the best.",
+            "tbl:by-pool",
+            file=f"{runs}/calibration_by_pool.csv",
+        )
+    )
+
+# %% [markdown]
+# The intervals are not those of thousands of observations: the sets share a few dozen models and one sample of images. They come from the resampled images of
+# either side and from leaving out each model in turn. One model unlike all others can make a rank correlation: whether it is in a set then decides the set's score on all images alike.
+# The table therefore names the model that matters most to each correlation, and what is left without it. A rank correlation that is high among random sets and low near the best says that the proxy tells
+# good regions from bad ones, but not which of the good sets is best.
+#
+# Ratios held-out / proxy by kind of architecture, as the paper's fourth design principle asks for: one number would do for all where they agree.
+
+# %%
+if len(firmer.ratios):
+    display(
+        table(
+            ratios_shown(firmer.ratios, reference_proxy),
+            f"Mean held-out CKA over mean CKA on `{reference_proxy}`, for pairs of models within and between kinds of architecture, with 95 % intervals: "
+            "over other images and other models, and over other images for these models.",
+            "tbl:ratios",
+            file=f"{runs}/family_ratios.csv",
+        )
+    )
+
+# %% [markdown]
+# Which proxy would have been the one to choose? [@fig:quality] and the table after it judge all on the same random sets of every composition. The calibration
+# proxies differ in the resolution alone or in the number of classes alone; nothing was chosen by them.
+
+# %%
+figure(
+    f"{figures}/proxy_quality",
+    "Rank correlation of proxy scores with held-out scores over sets of every composition, with 95 % intervals over other images (thick) and other models as well (thin). Joined points "
+    "differ in the thing on the axis alone.",
+    "fig:quality",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+if len(firmer.quality):
+    display(Markdown(quality_sentence(firmer.quality)))
+    display(
+        table(
+            quality_shown(firmer.quality),
+            "Proxies by how they rank the same sets; the same without the model that matters most to it; whether it is surely behind the best of its kind (calibration "
+            "proxies apart), on the same images and models; and the held-out score of the set that it would choose.",
+            "tbl:quality",
+            formats={"pixels": ".0f"},
+            file=f"{runs}/proxy_quality.csv",
+        )
+    )
+
+# %% [markdown]
+# **A new submission.** What held-out score is to be expected from a proxy score, for models that nobody has tried? The line of [@fig:sets] says, and its band how surely. The
+# band comes from sets of models that had no part in the fit, and how many it really holds was measured on models set aside from all of that.
+
+# %%
+display(Markdown(prediction_sentence(firmer.prediction, firmer.predictions, reference_proxy)))
+if len(firmer.prediction):
+    display(
+        table(
+            prediction_shown(firmer.prediction),
+            "Error of the expected held-out score for sets of models that the fit has not seen (root mean square), half the length of its 95 % interval, and the share of such sets "
+            "that it really held.",
+            "tbl:prediction",
+            digits=4,
+            formats={"held": ".1%", "held, worst of ten": ".1%"},
+            file=f"{runs}/prediction_quality.csv",
+        )
+    )
+
+# %%
+if len(firmer.predictions):
+    display(
+        table(
+            predictions_shown(firmer.predictions),
+            "The submissions' held-out scores, each expected by a line fitted to sets of the other models, with the 95 % interval for such a set.",
+            "tbl:predictions",
+            file=f"{runs}/predictions.csv",
+        )
+    )
+
+# %% [markdown]
+# Where *held* is below 95 %, the interval is not honest enough: a model unlike all that the fit has seen cannot be foreseen. An actual score outside is a submission of which the
+# proxy told less than of most sets. The interval is over models, for these held-out images.
+#
+# The paper's section 4.2 turns its experience into four design principles. [@tbl:principles] puts each to a test: a number that would be above zero if
+# the principle held in this run, and the verdict of its interval.
+
+# %%
+table(
+    principles_shown(firmer.principles),
+    "The paper's design principles for proxies, one by one.",
+    "tbl:principles",
+    markdown=["test"],
+    file=f"{runs}/principles.csv",
+)
+
+# %% [markdown]
+# ### Does homogeneity help, or capacity?
+#
+# Models of one mechanism may be alike because they are of one mechanism, or because they are of like size. The table below therefore compares all pairs of models: of one mechanism, or family,
+# against pairs of two, first as it is, then at equal parameters (regression on the mean and the difference of their logarithms), by both estimators. The pairs
+# are not independent, for each model is in many; the test therefore exchanges whole models (MRQAP [@dekker2007]), and the intervals leave out whole models and resample images.
+
+# %%
+figure(
+    f"{figures}/homogeneity_pairs",
+    "Above: CKA of all pairs of models against the ratio of their sizes, and against their mean size, with averages of equally many pairs. Below: by how much pairs of one kind are "
+    "more alike, as it is and beside capacity.",
+    "fig:pairs",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+display(Markdown(pairs_sentence(firmer.pairs, judge or reference_proxy, estimator)))
+if len(firmer.pairs):
+    display(
+        table(
+            pairs_shown(firmer.pairs),
+            "Pairs of models of one kind against pairs of two: mean CKA, difference, the difference at equal capacity (95 %: other images and models), its partial correlation and p of the "
+            "permutation test, and the verdict on *models of one kind are more alike than their capacities explain*.",
+            "tbl:pairs",
+            file=f"{runs}/homogeneity_pairs.csv",
+        )
+    )
+
+# %% [markdown]
+# The permutation test asks only whether such a difference could come of giving these very models their mechanisms by lot; the interval, whether other images and other models would
+# show it. The verdict asks for both, and is "does not hold" where the coefficient is surely below zero or surely less than half of the plain difference. It is about these models, which were not given their mechanisms
+# by lot: what remains at equal size may still be due to training, or to families within a mechanism. The paper's thesis is about *transfer*, and can be asked of pairs too:
+# of two pairs that are equally alike on the proxy, is the one of one kind more alike on other images? (Of whole sets [@sec:which-pool-to-choose-from] asks it.)
+
+# %%
+if len(transfer_shown(firmer.pairs)):
+    display(
+        table(
+            transfer_shown(firmer.pairs),
+            f"By how much pairs of one kind have a higher CKA on other images, at equal CKA on `{reference_proxy}` and equal capacity.",
+            "tbl:transfer",
+            file=f"{runs}/homogeneity_pairs.csv",
+        )
+    )
+
+# %% [markdown]
+# CKA on the proxy is known with an error, which a regression takes out of its coefficient and gives to what goes with it, here being of one kind; a small coefficient may be no
+# more than that.
+#
 # ## How sure are these numbers?
 #
 # The paper names the 500 images of each proxy as its first limitation. Three questions are behind it: how far a score might be off, whether

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 
+from realign_utils.calibration_set_figures import proxy_quality, set_scatter
 from realign_utils.embedding import align, embed
 from realign_utils.figure_style import SMALLEST_TEXT, mark_models, marks_of, shorten
 from realign_utils.figures import (
@@ -38,6 +39,7 @@ from realign_utils.figures import (
 )
 from realign_utils.homogeneity import COLUMNS
 from realign_utils.matrices import read_matrix
+from realign_utils.pair_figures import pairs_and_capacity
 from realign_utils.registry import read_registry
 from realign_utils.selection_figures import firmness, pools
 
@@ -152,6 +154,52 @@ def curve_table(submissions: int, images: int, most: int) -> pd.DataFrame:
     return table.assign(low=table["mean"] - error, high=table["mean"] + error)
 
 
+def set_rows(pools: int, submissions: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    random = np.random.default_rng(6)
+    rows = [
+        (f"pool of a long name {pool}", kind, x, 0.1 + 0.8 * x + random.normal(0, 0.02))
+        for pool in range(pools)
+        for kind in ("random", "optimised")
+        for x in random.uniform(0.5, 0.9, 50)
+    ]
+    points = pd.DataFrame(rows, columns=["pool", "kind", "proxy_score", "held_out_score"])
+    rows = [(f"S{s}", "p", "held out", 0.7, 0.6 + 0.01 * s) for s in range(submissions)]
+    columns = ["submission", "proxy", "judged_on", "score", "actual"]
+    line = pd.DataFrame([("p", "held out", "proxy", 0.1, 0.8, 0.05 if submissions else np.nan)])
+    line.columns = ["proxy", "judged_on", "predictors", "intercept", "slope", "reach"]
+    return points, pd.DataFrame(rows, columns=columns), line
+
+
+def quality_rows() -> pd.DataFrame:
+    rows = [(f"p{p}", "proxy", 8.0 * p, 19, 500) for p in (1, 2)]
+    rows += [(f"p{p}", "subset", 8.0 * p, 19, n) for p in (1, 2) for n in (50, 100, 200)]
+    rows += [(f"r{r}", "calibration proxy", r, 19, 250) for r in (4.0, 8.0, 16.0, 32.0)]
+    rows += [(f"c{c}", "calibration proxy", 32.0, c, 250) for c in (2, 4, 8)]
+    table = pd.DataFrame(rows, columns=["proxy", "role", "resolution", "classes", "images"])
+    value = np.linspace(0.5, 0.9, len(table))
+    reach = {"low": value - 0.2, "high": value + 0.05}
+    reach |= {"images_low": value - 0.1, "images_high": value + 0.03}
+    return table.assign(spearman=value, **reach)
+
+
+def pair_rows(images: int) -> pd.DataFrame:
+    rows = [
+        (f"images {i}", "biased", grouping, given, adjusted, 0.05, 0.01, 0.09)
+        for i in range(images)
+        for grouping in ("mechanism", "family")
+        for given in ("", "images 0")
+        for adjusted in ("nothing", "capacity", "capacity and dimension")
+    ]
+    columns = ["images", "estimator", "grouping", "given", "adjusted_for"]
+    return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"])
+
+
+def pairs_of(table: pd.DataFrame) -> Figure:
+    kinds, sizes = ["a"] * 10 + ["b"] * 10, np.geomspace(0.1, 30, 20)
+    case = {"images": "images 0", "estimator": "biased"}
+    return pairs_and_capacity(similarity_of(20), kinds, sizes, table, **case)
+
+
 def with_unknown(similarity: np.ndarray) -> np.ndarray:
     similarity = similarity.copy()
     similarity[0, 2] = similarity[2, 0] = np.nan
@@ -228,6 +276,16 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "firmness of many": lambda: firmness(share_rows(6), regret_rows(2)),
     "firmness of fixed lists": lambda: firmness(share_rows(0), regret_rows()),
     "ratios": lambda: calibration_ratios(scores(), ["p", "q", "r"]),
+    "thousands of sets": lambda: set_scatter(*set_rows(5, 4), proxy="p", judge="held out"),
+    "sets of one pool": lambda: set_scatter(*set_rows(1, 9), proxy="p", judge="held out"),
+    "sets without a line": lambda: set_scatter(*set_rows(2, 0), proxy="p", judge="held out"),
+    "proxy quality": lambda: proxy_quality(quality_rows()),
+    "proxy quality without variants": lambda: proxy_quality(
+        quality_rows().query("role != 'calibration proxy'")
+    ),
+    "pairs": lambda: pairs_of(pair_rows(3)),
+    "pairs of one set of images": lambda: pairs_of(pair_rows(1)),
+    "pairs without coefficients": lambda: pairs_of(pair_rows(0)),
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 
