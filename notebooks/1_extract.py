@@ -69,6 +69,64 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "resolution": 32,
 }
 larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
+calibration_proxies = {  # further image sets, by which proxies are compared and nothing is ever chosen
+    "pixels_4": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": "all",
+        "resolution": 4,
+    },
+    "pixels_8": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": "all",
+        "resolution": 8,
+    },
+    "pixels_16": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": "all",
+        "resolution": 16,
+    },
+    "pixels_32": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": "all",
+        "resolution": 32,
+    },
+    "classes_2": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "retina"],
+        "resolution": 32,
+    },
+    "classes_4": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "retina", "brick", "page"],
+        "resolution": 32,
+    },
+    "classes_8": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "retina", "brick", "page", "moon", "grass", "rocket", "cell"],
+        "resolution": 32,
+    },
+}
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
 cluster = None  # Dask cluster that extracts: tcp://host:8786, or local:N; null: none
 batch_size = 64  # images in a forward pass; halved when too many
@@ -102,10 +160,11 @@ chosen.groupby("mechanism")[["family", "params_m"]].agg(
 #
 # The *proxies* are images that everyone has; they stand for the portal's secret ones. The *evaluation*, where there is one, is held
 # out: nothing is chosen by it. A sample takes as many images of each class as of any other and depends only on the seed. A *larger* set
-# begins with the very images of its proxy and goes on; it serves the learning curve alone, and nothing is chosen on it.
+# begins with the very images of its proxy and goes on; it serves the learning curve alone. The *calibration proxies*, if any, differ from each
+# other in one thing, such as the resolution; by them `4_calibrate` finds which kind of proxy predicts best. Nothing is chosen by either.
 
 # %%
-sources = {**proxies, **({"evaluation": evaluation} if evaluation else {})}
+sources = {**proxies, **({"evaluation": evaluation} if evaluation else {}), **calibration_proxies}
 sources |= {larger_name(p): {**proxies[p], "number": number} for p, number in larger.items()}
 image_sets = {name: load_images(source, name=name) for name, source in sources.items()}
 pd.DataFrame(

@@ -141,7 +141,7 @@ means = {
     (name, kind): c.pair_values() for name, kinds in compared.items() for kind, c in kinds.items()
 }
 table = pd.DataFrame(means).describe().loc[["min", "25%", "50%", "mean", "75%", "max"]]
-table.round(3)
+table.T.round(3)
 
 # %% [markdown]
 # If one set of images gives higher values than another throughout, it does not follow that models agree more on it in any useful

@@ -19,19 +19,40 @@
 # %% tags=["remove", "imports"]
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import JSON, Markdown, display
 
-from realign_utils.findings import findings
-from realign_utils.intervals import ERROR, VERDICTS
+from realign_utils.calibration_results import (
+    by_pool_shown,
+    pairs_sentence,
+    pairs_shown,
+    prediction_sentence,
+    prediction_shown,
+    predictions_shown,
+    principles_shown,
+    quality_sentence,
+    quality_shown,
+    ratios_shown,
+    read_calibration,
+    transfer_shown,
+)
+from realign_utils.claims import (
+    against_sentence,
+    counts,
+    listed,
+    read_claims,
+    scorecard,
+    scorecard_shown,
+)
+from realign_utils.claims_evidence import Study
+from realign_utils.claims_trail import examples, trail
+from realign_utils.intervals import CLOSE, ERROR
 from realign_utils.learning_curves import (
     against_images,
     few_and_many_sentence,
     steady_sentence,
 )
-from realign_utils.matrices import read_matrix
 from realign_utils.measure_tables import by_measure
 from realign_utils.profiles import enter_project
-from realign_utils.published import quantities, settle
 from realign_utils.report import figure, table
 from realign_utils.results import durations, model_counts, provenance, read_results
 from realign_utils.score_intervals import (
@@ -50,12 +71,15 @@ from realign_utils.selection_results import (
     read_selection,
     regret_shown,
 )
+from realign_utils.store import write_text
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
 # %% tags=["parameters", "remove"]
 profile = "demo"  # name of the profile
 title = "small models trained on patches of photographs"  # what was compared, below the title of the report
+authors = []  # named by the report and the blog post
+tags = ["representational alignment", "CKA", "reproduction"]  # keywords of the blog post
 k = 8  # models in a submission
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 figures = "figures/demo"  # folder of the figures; not given: figures/<profile>
@@ -142,6 +166,26 @@ submissions = {  # the sets to submit
 highlight = "S4"  # the submission of Figures 2, 5, 6 and 7
 contrast = "S1"  # the submission beside it in Figure 3
 portal = None  # CSV of published portal scores; null: none
+evaluation = {  # held-out images that stand for the portal's; null: none at hand
+    "number": 500,
+    "seed": 0,
+    "kind": "patches",
+    "split": "evaluation",
+    "classes": "all",
+    "resolution": 32,
+}
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
+families = {  # groups of Figure 4: queries on the registry's columns, or names
+    "blur/ResNet": "family.str.contains('res|densenet')",
+    "hybrid attention": "mechanism == 'hybrid'",
+    "pure ViT": "mechanism == 'attention'",
+}
+pools = {  # candidate models: 'all', a query on the registry's columns, or names
+    "full": "all",
+    "attention": "mechanism in ['attention', 'hybrid']",
+    "cnn": "mechanism == 'convolution' and family.str.contains('res|densenet|darknet')",
+    "cnn_and_light_hybrids": "mechanism in ['convolution', 'hybrid'] and family.str.contains('res|densenet|darknet|botnet|halonet')",
+}
 zoo = {  # the small models to train first; null: none
     "table": "params/zoo.csv",
     "models": "all",
@@ -161,30 +205,32 @@ zoo = {  # the small models to train first; null: none
 results = read_results(runs)
 compared, tried = model_counts(results)
 scores = results.calibration
-roles = {"highlight": highlight, "contrast": contrast}
-proxy_options = {"reference_proxy": reference_proxy, "proxies": list(proxies)}
-found = findings(results, estimator=estimator, **proxy_options, **roles)
-verdicts = found["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
+roles = {"highlight": highlight, "contrast": contrast, "submissions": submissions}
+images = {"proxies": proxies, "reference_proxy": reference_proxy, "evaluation": evaluation}
+groups = {"registry": registry, "families": families, "pools": pools}
+card = scorecard(Study(runs, estimator=estimator, **images, **groups, **roles), read_claims())
+write_text(f"{runs}/scorecard.csv", card.to_csv())
+verdicts = counts(card).loc["all"]
 scored = scores["real"].notna().any()
 known = "real" if scored else reference_proxy
 score_name = "real score" if scored else f"score on {reference_proxy}, in want of an evaluation,"
 best = scores[known].idxmax()
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Abstract
 
-# %%
+# %% tags=["blog"]
 numbers = " and ".join(dict.fromkeys(str(source["number"] or "all") for source in proxies.values()))
 text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align Challenge, on the profile *{profile}* ({title}).
 The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
 of one kind of architecture keep their alignment on new images better than mixed sets do. Here {compared} of {tried} models
 were compared on {len(proxies)} proxies of {numbers} images each. The best {score_name} is
-{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(found)} of the paper's findings {verdicts["holds"]} hold in this
-run, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too close to call, and {verdicts["not testable"]} cannot be
-tested in it ([@tbl:findings])."""
+{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(card)} statements of the paper that were checked, on its own
+figures or on this run, {verdicts["holds"]} hold, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too close to call, and
+{verdicts["not testable"]} cannot be tested here ([@tbl:scorecard]). {against_sentence(card)}"""
 display(Markdown(text.replace("\n", " ")))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Introduction
 #
 # Do independently trained networks come to represent images alike? The Re-Align Challenge makes the question a game: the Blue Team
@@ -192,9 +238,9 @@ display(Markdown(text.replace("\n", " ")))
 # computes CKA on two proxy sets of images, selects by a greedy search with local refinement, and reports that *architecture
 # homogeneity* predicts the real score better than the proxy score does.
 #
-# The numbers below are this run's; the paper's stand in [@tbl:published-scores] and [@tbl:own-figures].
+# The numbers below are this run's; the paper's stand in [@tbl:published-scores] and, claim by claim, in [@sec:which-of-the-papers-claims-hold].
 
-# %%
+# %% tags=["blog"]
 registered = len(pd.read_csv("params/registry.csv"))
 classes = [
     len(source.get("classes", [])) for source in proxies.values() if source.get("classes") != "all"
@@ -209,7 +255,7 @@ sources = [f"`{name}` ({source['kind']})" for name, source in proxies.items()]
 plain = f"{tried} models with their own weights were compared on {' and '.join(sources)}."
 display(Markdown(analogy.replace("\n", " ").replace("[", "").replace("]", "") if zoo else plain))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Methods
 #
 # ### Objective
@@ -239,7 +285,7 @@ display(
     )
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Optimisation
 #
 # Three stages, as in the paper: a greedy set grown from the most similar pair; best-improvement exchanges of one model, until none
@@ -251,7 +297,7 @@ display(
     Markdown(f"Each search here made {restarts} restarts from random sets of $k = {k}$ models.")
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Results
 #
 # Figures 2 to 7 bear the paper's numbers (its Figure 1 is not among those that it describes); later ones follow.
@@ -261,7 +307,7 @@ display(
 # The table of the paper's section 3.1. *Real* is the score that counts, and the calibration ratio is real divided by the score on the
 # reference proxy.
 
-# %%
+# %% tags=["blog"]
 real_is = (
     "the portal's published score" if portal else "the score on the held-out evaluation images"
 )
@@ -273,7 +319,7 @@ unscored = (
 )
 display(Markdown(spread.replace("\n", " ") if scored else unscored))
 
-# %%
+# %% tags=["blog"]
 held_out = ["evaluation"] if portal and "evaluation" in scores else []
 shown = scores.assign(models=results.submissions["models"])
 shown = shown[["title", "models", *proxies, *held_out, "real", "ratio"]].reset_index()
@@ -290,11 +336,11 @@ table(
     file=f"{runs}/calibration.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # The paper's own table, for its models and the portal's secret images, is [@tbl:published-scores]. Compare the *pattern*, not the
 # values: which proxy promises more, which submissions it promises too much, and who comes out first.
 
-# %%
+# %% tags=["blog"]
 published_scores = pd.read_csv("params/portal.csv")
 table(
     published_scores.drop(columns="place"),
@@ -325,10 +371,10 @@ table(
     file=f"{runs}/submissions.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The submitted set
 
-# %%
+# %% tags=["blog"]
 display(
     Markdown(
         f"[@fig:heatmap] shows the CKA of every pair of {highlight}, [@fig:comparison] compares it with {contrast}. "
@@ -345,11 +391,11 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # A block brighter than its surroundings is a group within the set; a dark row is a model that the set could do without. The title names
 # the darkest pair. Whether a set is *homogeneous* shows only beside another one, on the same colours:
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig3_comparison",
     f"{highlight} and {contrast} on one colour scale, on `{reference_proxy}`.",
@@ -369,15 +415,14 @@ figure(
     "fig:per-model",
     number=6,
     source="notebooks/5_figures.ipynb",
-    width="80%",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Families of architectures
 #
 # The mean CKA within families ([@fig:families]), and a map of all models in which those that see alike lie close ([@fig:map]).
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig4_families",
     "Mean CKA within families on each set of images. Intervals: jackknife over models, 95 %.",
@@ -386,11 +431,11 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # Compare families by their intervals, not by their bars: a family of a few models has few pairs. Longer bars on one set of images for
 # *all* families say something of the images, nothing of the families. The map shows the same similarities at once:
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig5_map",
     f"Multidimensional scaling of 1 − CKA on `{reference_proxy}`; stars mark {highlight}.",
@@ -399,12 +444,12 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The path of the search
 #
 # How the mean falls as the greedy stage adds models ([@fig:trajectory]).
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig7_trajectory",
     f"Mean CKA of the greedy set of {highlight} against its size, and the result after swaps and restarts.",
@@ -414,7 +459,7 @@ figure(
     width="50%",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # The mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall. That it flattens does not show
 # that the set is the best one; the upper bound does, where there is one.
 #
@@ -439,7 +484,7 @@ table(
     file=f"{runs}/pools.csv",
 )
 
-# %%
+# %% tags=["blog"]
 display(Markdown(pools_sentence(firm.pools, reference_proxy, judge)))
 figure(
     f"{figures}/pools",
@@ -448,14 +493,14 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
 # that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
 # mixed ones whose proxy score is the same. A positive difference alone does not favour the thesis: it also follows where the models of one
 # mechanism score higher on average. So it stands beside what remains of it when the names of the mechanisms are exchanged among models of
 # like proxy quality, on average and at most; *in favour* is a difference above all of those.
 
-# %%
+# %% tags=["blog"]
 if len(firm.homogeneity):
     display(
         table(
@@ -563,6 +608,177 @@ table(
 )
 
 # %% [markdown]
+# ### What a proxy score predicts
+#
+# The paper's calibration rests on four submissions. Here it rests on thousands of sets of each pool, random ones and ones near the proxy's best
+# ([@fig:sets], and the table after it). Look for two things: whether a cloud is narrow, which is what a proxy needs in order to rank, and whether the clouds of
+# different pools lie on one line, which is what it needs in order not to favour one of them.
+
+# %%
+firmer = read_calibration(runs)
+figure(
+    f"{figures}/calibration_sets",
+    f"Held-out score against the score on `{reference_proxy}` of sets of {k} models, a panel for each pool. The band holds 95 % of the "
+    "sets of models that the line has not seen.",
+    "fig:sets",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+if len(firmer.by_pool):
+    display(
+        table(
+            by_pool_shown(firmer.by_pool, reference_proxy),
+            f"How the score on `{reference_proxy}` tells the held-out one over the sets of each pool, with 95 % intervals over other images and other "
+            "models. With an asterisk, near the proxy's best: over other images only, for without one model other sets would be near the best.",
+            "tbl:by-pool",
+            file=f"{runs}/calibration_by_pool.csv",
+        )
+    )
+
+# %% [markdown]
+# The intervals are not those of thousands of observations: the sets share a few dozen models and one sample of images. They come from the resampled images of
+# either side and from leaving out each model in turn. One model unlike all others can make a rank correlation: whether it is in a set then decides the set's score on all images alike.
+# The table therefore names the model that matters most to each correlation, and what is left without it. A rank correlation that is high among random sets and low near the best says that the proxy tells
+# good regions from bad ones, but not which of the good sets is best.
+#
+# Ratios held-out / proxy by kind of architecture, as the paper's fourth design principle asks for: one number would do for all where they agree.
+
+# %%
+if len(firmer.ratios):
+    display(
+        table(
+            ratios_shown(firmer.ratios, reference_proxy),
+            f"Mean held-out CKA over mean CKA on `{reference_proxy}`, for pairs of models within and between kinds of architecture, with 95 % intervals: "
+            "over other images and other models, and over other images for these models.",
+            "tbl:ratios",
+            file=f"{runs}/family_ratios.csv",
+        )
+    )
+
+# %% [markdown]
+# Which proxy would have been the one to choose? [@fig:quality] and the table after it judge all on the same random sets of every composition. The calibration
+# proxies differ in the resolution alone or in the number of classes alone; nothing was chosen by them.
+
+# %%
+figure(
+    f"{figures}/proxy_quality",
+    "Rank correlation of proxy scores with held-out scores over sets of every composition, with 95 % intervals over other images (thick) and other models as well (thin). Joined points "
+    "differ in the thing on the axis alone.",
+    "fig:quality",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+if len(firmer.quality):
+    display(Markdown(quality_sentence(firmer.quality)))
+    display(
+        table(
+            quality_shown(firmer.quality),
+            "Proxies by how they rank the same sets; the same without the model that matters most to it; whether it is surely behind the best of its kind (calibration "
+            "proxies apart), on the same images and models; and the held-out score of the set that it would choose.",
+            "tbl:quality",
+            formats={"pixels": ".0f"},
+            file=f"{runs}/proxy_quality.csv",
+        )
+    )
+
+# %% [markdown]
+# **A new submission.** What held-out score is to be expected from a proxy score, for models that nobody has tried? The line of [@fig:sets] says, and its band how surely. The
+# band comes from sets of models that had no part in the fit, and how many it really holds was measured on models set aside from all of that.
+
+# %%
+display(Markdown(prediction_sentence(firmer.prediction, firmer.predictions, reference_proxy)))
+if len(firmer.prediction):
+    display(
+        table(
+            prediction_shown(firmer.prediction),
+            "Error of the expected held-out score for sets of models that the fit has not seen (root mean square), half the length of its 95 % interval, and the share of such sets "
+            "that it really held.",
+            "tbl:prediction",
+            digits=4,
+            formats={"held": ".1%", "held, worst of ten": ".1%"},
+            file=f"{runs}/prediction_quality.csv",
+        )
+    )
+
+# %%
+if len(firmer.predictions):
+    display(
+        table(
+            predictions_shown(firmer.predictions),
+            "The submissions' held-out scores, each expected by a line fitted to sets of the other models, with the 95 % interval for such a set.",
+            "tbl:predictions",
+            file=f"{runs}/predictions.csv",
+        )
+    )
+
+# %% [markdown]
+# Where *held* is below 95 %, the interval is not honest enough: a model unlike all that the fit has seen cannot be foreseen. An actual score outside is a submission of which the
+# proxy told less than of most sets. The interval is over models, for these held-out images.
+#
+# The paper's section 4.2 turns its experience into four design principles. [@tbl:principles] puts each to a test: a number that would be above zero if
+# the principle held in this run, and the verdict of its interval.
+
+# %%
+table(
+    principles_shown(firmer.principles),
+    "The paper's design principles for proxies, one by one.",
+    "tbl:principles",
+    markdown=["test"],
+    file=f"{runs}/principles.csv",
+)
+
+# %% [markdown]
+# ### Does homogeneity help, or capacity?
+#
+# Models of one mechanism may be alike because they are of one mechanism, or because they are of like size. The table below therefore compares all pairs of models: of one mechanism, or family,
+# against pairs of two, first as it is, then at equal parameters (regression on the mean and the difference of their logarithms), by both estimators. The pairs
+# are not independent, for each model is in many; the test therefore exchanges whole models (MRQAP [@dekker2007]), and the intervals leave out whole models and resample images.
+
+# %%
+figure(
+    f"{figures}/homogeneity_pairs",
+    "Above: CKA of all pairs of models against the ratio of their sizes, and against their mean size, with averages of equally many pairs. Below: by how much pairs of one kind are "
+    "more alike, as it is and beside capacity.",
+    "fig:pairs",
+    source="notebooks/5_figures.ipynb",
+)
+
+# %%
+display(Markdown(pairs_sentence(firmer.pairs, judge or reference_proxy, estimator)))
+if len(firmer.pairs):
+    display(
+        table(
+            pairs_shown(firmer.pairs),
+            "Pairs of models of one kind against pairs of two: mean CKA, difference, the difference at equal capacity (95 %: other images and models), its partial correlation and p of the "
+            "permutation test, and the verdict on *models of one kind are more alike than their capacities explain*.",
+            "tbl:pairs",
+            file=f"{runs}/homogeneity_pairs.csv",
+        )
+    )
+
+# %% [markdown]
+# The permutation test asks only whether such a difference could come of giving these very models their mechanisms by lot; the interval, whether other images and other models would
+# show it. The verdict asks for both, and is "does not hold" where the coefficient is surely below zero or surely less than half of the plain difference. It is about these models, which were not given their mechanisms
+# by lot: what remains at equal size may still be due to training, or to families within a mechanism. The paper's thesis is about *transfer*, and can be asked of pairs too:
+# of two pairs that are equally alike on the proxy, is the one of one kind more alike on other images? (Of whole sets [@sec:which-pool-to-choose-from] asks it.)
+
+# %%
+if len(transfer_shown(firmer.pairs)):
+    display(
+        table(
+            transfer_shown(firmer.pairs),
+            f"By how much pairs of one kind have a higher CKA on other images, at equal CKA on `{reference_proxy}` and equal capacity.",
+            "tbl:transfer",
+            file=f"{runs}/homogeneity_pairs.csv",
+        )
+    )
+
+# %% [markdown]
+# CKA on the proxy is known with an error, which a regression takes out of its coefficient and gives to what goes with it, here being of one kind; a small coefficient may be no
+# more than that.
+#
 # ## How sure are these numbers?
 #
 # The paper names the 500 images of each proxy as its first limitation. Three questions are behind it: how far a score might be off, whether
@@ -713,48 +929,51 @@ text = f"""On *{judged_on}* biased CKA has {by_cka}. Of the {len(rest)} other me
 [@tbl:leads] may turn by chance, whatever the measure."""
 display(Markdown(text.replace("\n", " ")))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Discussion
 #
-# ### The paper's findings on this run
+# ### Which of the paper's claims hold
 #
-# Each verdict is computed from this run's files. A comparison of scores *holds* only if the 95 % interval of the difference excludes zero;
-# otherwise it is too close to call. The portal's scores, of unknown images, are taken as they are. A finding that does not hold in the demo says something about the demo's small world,
-# not necessarily about the paper's; a finding that holds shows that the mechanism can arise.
+# The scorecard: every statement of the paper that can be checked, from its abstract to its appendices (`params/claims.csv`), each with what was
+# found and a verdict that is computed. Some are settled by the paper's own figures, tables and appendix, in every profile: two matrices were
+# read off its heatmaps (±0.002 a cell), the bars off Figure 4. A number then *holds* if it lies within the tolerance beside it. The
+# others are settled by this run: there a comparison holds only if its whole 95 % interval agrees, does not hold if none of it does, and is
+# too close to call otherwise; of several comparisons the weakest is shown, and the verdict is on all of them ([@sec:how-sure-are-these-numbers]).
+# Sets are compared on images by which they were not chosen.
 
-# %%
+# %% tags=["blog"]
 table(
-    found,
-    "The paper's findings, with this run's numbers and verdicts.",
-    "tbl:findings",
-    markdown=["finding", "here"],
+    counts(card),
+    "How many claims have which verdict, by what settles them.",
+    "tbl:scorecard",
+    file=f"{runs}/scorecard.csv",
 )
 
 # %% [markdown]
-# ### The paper against its own figures
-#
-# Two matrices of the paper were read off its figures ([@tbl:own-figures]; ±0.002 a cell), so that some of its statements can be
-# checked in every profile. Expect the means to agree, since they are sums over many cells, and look at the statements about single cells
-# and about the shape of the greedy trajectory.
+# A claim that does not hold in the demo says something of the demo's small world, not necessarily of the paper's; one that holds shows that
+# the mechanism can arise. What does not hold by the paper's own figures does not hold in any world. Here are all of them, by what they are about.
 
 # %%
-own = [read_matrix(f"params/published/{s}_cifar100_cka_digitised.csv")[1] for s in ("s4", "s1")]
-values = quantities(*own, published_scores.set_index("submission"))
-table(
-    settle(pd.read_csv("params/claims.csv"), values),
-    "Statements of the paper, as published and as computed from its own figures and tables.",
-    "tbl:own-figures",
-    digits=4,
-    file="params/claims.csv",
-)
+for number, topic in enumerate(card["topic"].unique(), 1):
+    display(
+        table(
+            scorecard_shown(card, topic),
+            f"Claims on {topic}: what the paper publishes, what was found (with its 95 % interval), by what, and why.",
+            f"tbl:claims-{number}",
+            file=f"{runs}/scorecard.csv",
+        )
+    )
 
 # %% [markdown]
+# Verdicts stand for what can be said from four submissions, or from one run. Read the reasons before the words: several claims are true of
+# the paper's numbers and need not be true of another run's, and the reverse.
+#
 # ### Proxy against evaluation
 #
 # [@fig:calibration] sets the proxy scores against the real ones: a proxy that calibrates well puts the submissions on a line through
 # the origin, and one that ranks well keeps their order.
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/calibration",
     "Score on each proxy against the real score; the line is equality.",
@@ -762,23 +981,19 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Limitations
 #
 # A handful of submissions makes every statement about calibration coarse. With few images biased CKA is too high, the more so
 # the more dimensions the features have; how much here, [@sec:few-images-and-many] says. The layer is the registry's penultimate one; others may align differently.
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Conclusion
 
-# %%
-failing = found.loc[found["verdict"] == "does not hold", "finding"]
-untested = found.loc[found["verdict"] == "not testable", "finding"]
-close = found.loc[found["verdict"] == "too close to call", "finding"]
-text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}."
-text += f" Not confirmed here: {'; '.join(failing)}." if len(failing) else ""
-text += f" Too close to call: {'; '.join(close)}." if len(close) else ""
-text += f" Not testable here: {'; '.join(untested)}." if len(untested) else ""
+# %% tags=["blog"]
+text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}. {against_sentence(card)}"
+close = listed(card, CLOSE)
+text += f" Too close to call: {'; '.join(f'“{claim}”' for claim in close)}." if close else ""
 display(Markdown(text))
 
 # %% [markdown]
@@ -845,3 +1060,33 @@ table(
     digits=1,
     file=f"{runs}/run.json",
 )
+
+# %% [markdown]
+# ## Appendix E: from a number back to its images
+#
+# For the first claim of each of three verdicts that rests on images, the way back: the row of the scorecard, the file with the number, the
+# cell that wrote it, the features that it came from, and the images behind those, with hashes.
+
+# %%
+for number, (name, row) in enumerate(examples(card).iterrows(), 1):
+    display(
+        table(
+            trail(row, runs),
+            f"“{row['text']}” ({row['verdict']}): claim `{name}`, back to its images.",
+            f"tbl:trail-{number}",
+            file=f"{runs}/scorecard.csv",
+        )
+    )
+
+# %% [markdown]
+# Each image is a row of the last file, with its identifier and the hash of its content, by which a second run finds the very same images.
+
+# %% [markdown] tags=["remove"]
+# ## What heads the blog post
+#
+# The cells tagged *blog* are the post in `blog/post.md`. This cell gives its authors, keywords and description.
+
+# %% tags=["remove", "front-matter"]
+outcome = f"{verdicts['holds']} of {len(card)} claims hold, {verdicts['does not hold']} do not"
+what = f"A re-execution on {compared} models ({title}): {outcome}."
+display(JSON({"authors": authors, "tags": tags, "description": what}))

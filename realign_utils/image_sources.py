@@ -148,8 +148,14 @@ def of_cifar100(options: Mapping[str, Any]) -> Catalogue:
     part = "train" if options["train"] else "test"
     batch, names = unpickled(root / part), unpickled(root / "meta")["fine_label_names"]
     pixels = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    identifiers = [f"{part}/{index:05d}" for index in range(len(pixels))]
-    return _of_pixels("cifar100", identifiers, [names[i] for i in batch["fine_labels"]], pixels)
+    labels = [names[i] for i in batch["fine_labels"]]
+    classes = names if options["classes"] == "all" else options["classes"]
+    for label in classes:
+        if label not in names:
+            raise unknown("class of CIFAR-100", label, names)
+    kept = [index for index, label in enumerate(labels) if label in classes]
+    identifiers = [f"{part}/{index:05d}" for index in kept]
+    return _of_pixels("cifar100", identifiers, [labels[index] for index in kept], pixels[kept])
 
 
 CATALOGUES: dict[str, Callable[[Mapping[str, Any]], Catalogue]] = {

@@ -21,7 +21,13 @@ from realign_utils.store import key_of
 
 SOURCES: dict[str, dict[str, Any]] = {
     "patches": {"split": ..., "classes": "all", "resolution": 32},
-    "cifar100": {"root": "data", "download": False, "train": False, "manifest": None},
+    "cifar100": {
+        "root": "data",
+        "download": False,
+        "train": False,
+        "classes": "all",
+        "manifest": None,
+    },
     "imagenette": {
         "root": "data",
         "download": False,
@@ -82,7 +88,7 @@ def load_images(
 
         - ``patches`` (the demo): ``split`` (train, validation, proxy_low, proxy_full, evaluation),
           ``classes`` ("all", or pictures' names), ``resolution`` (pixels a side, default 32);
-        - ``cifar100``: ``root``, ``download``, ``train``;
+        - ``cifar100``: ``root``, ``download``, ``train``, ``classes`` ("all", or fine classes' names);
         - ``imagenette``: ``root``, ``download``, ``train``, ``size`` (full, 320px, 160px);
         - ``imagefolder``: ``path``, ``dataset_name``, ``border`` (pixels cut off each side; by
           default 1 for ``objectnet``, as its licence requires, otherwise 0);

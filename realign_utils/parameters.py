@@ -57,6 +57,7 @@ class Cifar100(_Files):
     """CIFAR-100 in torchvision's layout."""
 
     kind: Literal["cifar100"]
+    classes: Literal["all"] | list[str] = Field("all", description="fine classes to take")
     root: str = Field("data", description="folder that holds the archive or cifar-100-python/")
     download: bool = Field(False, description="download what is missing")
     train: bool = Field(False, description="the training images instead of the test images")
@@ -164,6 +165,11 @@ class Parameters(_Section):
 
     profile: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="name of the profile")
     title: str = Field(description="what was compared, below the title of the report")
+    authors: list[str] = Field([], description="named by the report and the blog post")
+    tags: list[str] = Field(
+        ["representational alignment", "CKA", "reproduction"],
+        description="keywords of the blog post",
+    )
     registry: str | list[str] = Field(
         description="CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own"
     )
@@ -177,6 +183,10 @@ class Parameters(_Section):
     )
     evaluation: ImageSource | None = Field(
         None, description="held-out images that stand for the portal's; null: none at hand"
+    )
+    calibration_proxies: dict[FileName, ImageSource] = Field(
+        {},
+        description="further image sets, by which proxies are compared and nothing is ever chosen",
     )
     device: str = Field(
         "auto",
@@ -247,13 +257,13 @@ class Parameters(_Section):
 
 
 def image_sources(parameters: Parameters) -> dict[str, BaseModel]:
-    """All image sets of a profile by name: the proxies, their larger sets, ``evaluation`` if any."""
+    """All image sets of a profile: proxies, ``evaluation``, larger sets, calibration proxies."""
     held_out = {"evaluation": parameters.evaluation} if parameters.evaluation else {}
     larger = {
         larger_name(proxy): parameters.proxies[proxy].model_copy(update={"number": number})
         for proxy, number in parameters.larger.items()
     }
-    return {**parameters.proxies, **held_out, **larger}
+    return {**parameters.proxies, **held_out, **larger, **parameters.calibration_proxies}
 
 
 def larger_name(proxy: str) -> str:

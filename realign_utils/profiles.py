@@ -276,7 +276,10 @@ def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
     except UserError as error:
         yield f"models: {error}"
         return
+    variants = set(parameters.calibration_proxies)
     yield from (f"proxies: the name {name!r} is taken" for name in TAKEN & set(parameters.proxies))
+    for name in sorted(variants & (TAKEN | set(parameters.proxies))):
+        yield f"calibration_proxies: the name {name!r} is taken"
     faults = list(_larger_faults(parameters))
     yield from faults or _missing_places(parameters, root)
     if parameters.reference_proxy not in parameters.proxies:
@@ -306,7 +309,7 @@ def _larger_faults(parameters: Parameters) -> Iterable[str]:
             yield f"larger: {unknown('proxy', proxy, parameters.proxies)}"
             continue
         source = parameters.proxies[proxy]
-        if larger_name(proxy) in parameters.proxies:
+        if larger_name(proxy) in {**parameters.proxies, **parameters.calibration_proxies}:
             yield f"larger: the name {larger_name(proxy)!r} is taken by a proxy"
         if getattr(source, "manifest", None):
             yield f"larger.{proxy}: its images are those of a manifest; there are no more"

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from realign_utils.intervals import VERDICTS
 from realign_utils.matrices import read_matrix
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +116,25 @@ def test_every_cell_has_its_interval_and_chance_level(folder: Path) -> None:
         low, value, high, chance = (table[np.triu_indices(10, 1)] for table in tables)
         assert ((low < value) & (value < high)).all()
         assert (chance < value).all()
+
+
+def test_calibration_proxies_are_compared_and_nothing_is_chosen_on_them(folder: Path) -> None:
+    variants = {"pixels_4", "pixels_32", "classes_2"}
+    quality = pd.read_csv(folder / "runs" / "proxy_quality.csv")
+    assert set(quality.loc[quality["role"] == "calibration proxy", "proxy"]) == variants
+    choices = pd.read_csv(folder / "runs" / "selection" / "choices.csv")
+    assert not variants & set(choices["chosen_on"])
+    for name in ("submissions", "calibration", "submission_intervals", "regret"):
+        assert not any(v in (folder / "runs" / f"{name}.csv").read_text() for v in variants)
+
+
+def test_each_design_principle_and_each_step_of_the_pairs_has_a_verdict(folder: Path) -> None:
+    principles = pd.read_csv(folder / "runs" / "principles.csv")
+    assert principles["number"].tolist() == [1, 2, 3, 4]
+    assert principles["verdict"].isin(VERDICTS).all()
+    pairs = pd.read_csv(folder / "runs" / "homogeneity_pairs.csv", keep_default_na=False)
+    assert set(pairs["given"]) == {"", "cifar100_like"}
+    assert set(pairs["verdict"]) <= set(VERDICTS)
 
 
 def test_no_set_of_the_pool_is_better_than_the_submitted_one(folder: Path) -> None:

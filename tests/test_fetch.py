@@ -75,6 +75,7 @@ def write_profile(folder: Path, **changes: object) -> Path:
         "models": MODELS,
         "k": 2,
         "proxies": {"patches": PATCHES},
+        "calibration_proxies": {},
         "reference_proxy": "patches",
         "pools": {"full": "all"},
         "submissions": {"S1": submission},

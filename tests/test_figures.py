@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 
+from realign_utils.calibration_set_figures import proxy_quality, set_scatter
 from realign_utils.embedding import align, embed
 from realign_utils.figure_style import SMALLEST_TEXT, mark_models, marks_of, shorten
 from realign_utils.figures import (
@@ -32,11 +33,13 @@ from realign_utils.figures import (
     heatmaps,
     learning_curves,
     overview,
+    registry_heatmap,
     save,
     trajectory,
 )
 from realign_utils.homogeneity import COLUMNS
 from realign_utils.matrices import read_matrix
+from realign_utils.pair_figures import pairs_and_capacity
 from realign_utils.registry import read_registry
 from realign_utils.selection_figures import firmness, pools
 
@@ -91,6 +94,14 @@ def scores(submissions: int = 5) -> pd.DataFrame:
     return table.assign(title=LONG_TITLE)
 
 
+def score_intervals() -> pd.DataFrame:
+    columns = ["submission", "images", "low", "high"]
+    table = scores().assign(evaluation=scores()["real"])
+    rows = [(row["submission"], name, row[name] - 0.02, row[name] + 0.03)
+            for row in table.to_dict("records") for name in ("p", "q", "evaluation")]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
 def pool_rows(number: int) -> pd.DataFrame:
     kinds = ("all", "mechanism", "family", "capacity", "pool", "mixed")
     random = np.random.default_rng(4)
@@ -143,6 +154,52 @@ def curve_table(submissions: int, images: int, most: int) -> pd.DataFrame:
     return table.assign(low=table["mean"] - error, high=table["mean"] + error)
 
 
+def set_rows(pools: int, submissions: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    random = np.random.default_rng(6)
+    rows = [
+        (f"pool of a long name {pool}", kind, x, 0.1 + 0.8 * x + random.normal(0, 0.02))
+        for pool in range(pools)
+        for kind in ("random", "optimised")
+        for x in random.uniform(0.5, 0.9, 50)
+    ]
+    points = pd.DataFrame(rows, columns=["pool", "kind", "proxy_score", "held_out_score"])
+    rows = [(f"S{s}", "p", "held out", 0.7, 0.6 + 0.01 * s) for s in range(submissions)]
+    columns = ["submission", "proxy", "judged_on", "score", "actual"]
+    line = pd.DataFrame([("p", "held out", "proxy", 0.1, 0.8, 0.05 if submissions else np.nan)])
+    line.columns = ["proxy", "judged_on", "predictors", "intercept", "slope", "reach"]
+    return points, pd.DataFrame(rows, columns=columns), line
+
+
+def quality_rows() -> pd.DataFrame:
+    rows = [(f"p{p}", "proxy", 8.0 * p, 19, 500) for p in (1, 2)]
+    rows += [(f"p{p}", "subset", 8.0 * p, 19, n) for p in (1, 2) for n in (50, 100, 200)]
+    rows += [(f"r{r}", "calibration proxy", r, 19, 250) for r in (4.0, 8.0, 16.0, 32.0)]
+    rows += [(f"c{c}", "calibration proxy", 32.0, c, 250) for c in (2, 4, 8)]
+    table = pd.DataFrame(rows, columns=["proxy", "role", "resolution", "classes", "images"])
+    value = np.linspace(0.5, 0.9, len(table))
+    reach = {"low": value - 0.2, "high": value + 0.05}
+    reach |= {"images_low": value - 0.1, "images_high": value + 0.03}
+    return table.assign(spearman=value, **reach)
+
+
+def pair_rows(images: int) -> pd.DataFrame:
+    rows = [
+        (f"images {i}", "biased", grouping, given, adjusted, 0.05, 0.01, 0.09)
+        for i in range(images)
+        for grouping in ("mechanism", "family")
+        for given in ("", "images 0")
+        for adjusted in ("nothing", "capacity", "capacity and dimension")
+    ]
+    columns = ["images", "estimator", "grouping", "given", "adjusted_for"]
+    return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"])
+
+
+def pairs_of(table: pd.DataFrame) -> Figure:
+    kinds, sizes = ["a"] * 10 + ["b"] * 10, np.geomspace(0.1, 30, 20)
+    case = {"images": "images 0", "estimator": "biased"}
+    return pairs_and_capacity(similarity_of(20), kinds, sizes, table, **case)
+
+
 def with_unknown(similarity: np.ndarray) -> np.ndarray:
     similarity = similarity.copy()
     similarity[0, 2] = similarity[2, 0] = np.nan
@@ -170,6 +227,11 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         [Panel("A", with_unknown(similarity_of(20, s)), LONGEST[-20:]) for s in (0, 1)],
         mark_models({name: f"group {i % 11}" for i, name in enumerate(LONGEST)}),
     ),
+    "all of thirty-six": lambda: registry_heatmap(many(), marks(LONGEST)),
+    "all of the registry": lambda: registry_heatmap(
+        Panel(LONG_TITLE, with_unknown(similarity_of(141)), list(REGISTRY.index)),
+        marks(list(REGISTRY.index)),
+    ),
     "overview": lambda: overview(
         {f"S{s}": {i: similarity_of(8, s) for i in ("one", "two", "three")} for s in range(4)}
     ),
@@ -191,6 +253,12 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     ),
     "calibration on one proxy": lambda: calibration_scatter(scores(), ["p"], real="portal"),
     "calibration on two proxies": lambda: calibration_scatter(scores(), ["p", "q"], real="portal"),
+    "calibration with intervals": lambda: calibration_scatter(
+        scores().assign(evaluation=scores()["real"]),
+        ["p", "q"],
+        real="held-out images",
+        intervals=score_intervals(),
+    ),
     "calibration on three proxies": lambda: calibration_scatter(
         scores(), ["p", "q", "r"], real="portal"
     ),
@@ -208,6 +276,16 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "firmness of many": lambda: firmness(share_rows(6), regret_rows(2)),
     "firmness of fixed lists": lambda: firmness(share_rows(0), regret_rows()),
     "ratios": lambda: calibration_ratios(scores(), ["p", "q", "r"]),
+    "thousands of sets": lambda: set_scatter(*set_rows(5, 4), proxy="p", judge="held out"),
+    "sets of one pool": lambda: set_scatter(*set_rows(1, 9), proxy="p", judge="held out"),
+    "sets without a line": lambda: set_scatter(*set_rows(2, 0), proxy="p", judge="held out"),
+    "proxy quality": lambda: proxy_quality(quality_rows()),
+    "proxy quality without variants": lambda: proxy_quality(
+        quality_rows().query("role != 'calibration proxy'")
+    ),
+    "pairs": lambda: pairs_of(pair_rows(3)),
+    "pairs of one set of images": lambda: pairs_of(pair_rows(1)),
+    "pairs without coefficients": lambda: pairs_of(pair_rows(0)),
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 
@@ -354,7 +432,34 @@ def _cross(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> bool:
 
 def test_the_trajectory_states_all_three_scores() -> None:
     labels = [text.get_text() for text in drawn("trajectory with bound").legends[0].get_texts()]
-    assert [label.split(": ")[1].split()[0] for label in labels] == ["0.7612", "0.7613", "0.7614"]
+    told = [label.split(": ")[1].split()[0] for label in labels[:3]]
+    assert told == ["0.7612", "0.7613", "0.7614"]
+
+
+def test_near_optimal_is_a_band_below_the_bound() -> None:
+    figure = drawn("trajectory with bound")
+    band = next(p for p in figure.axes[0].patches if isinstance(p, Rectangle))
+    assert band.get_y() == pytest.approx(0.99 * 0.7614)
+    assert band.get_y() + band.get_height() == pytest.approx(0.7614)
+    assert "within 1 % of the bound" in {t.get_text() for t in figure.legends[0].get_texts()}
+
+
+def test_without_a_bound_the_band_says_from_where_the_curve_is_level() -> None:
+    means = np.linspace(0.9, 0.7612, 19)
+    level = min(n for n in range(2, 21) if (np.abs(means[n - 2 :] / means[-1] - 1) <= 0.01).all())
+    labels = {text.get_text() for text in drawn("trajectory").legends[0].get_texts()}
+    assert f"within 1 % of the last mean: from {level} models on" in labels
+
+
+def test_intervals_of_both_scores_are_crosses_through_the_points() -> None:
+    axes, table = drawn("calibration with intervals").axes[0], score_intervals()
+    lines = [
+        line for drawn_ in axes.collections for line in drawn_.get_segments() if len(line) == 2
+    ]
+    down = sorted(tuple(line[:, 1]) for line in lines if line[0, 0] == line[1, 0])
+    expected = table.query("images == 'evaluation'")[["low", "high"]].dropna().to_numpy()
+    np.testing.assert_allclose(down, sorted(map(tuple, expected)))
+    assert len(lines) == 2 * len(expected)  # the submission without a real score has none
 
 
 def test_learning_curves_are_drawn_to_the_last_number_of_images() -> None:

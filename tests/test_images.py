@@ -319,6 +319,19 @@ def test_cifar100_is_read_from_its_archive_and_then_from_its_folder(cifar: Any) 
     np.testing.assert_array_equal(loaded.read(0), expected)
 
 
+def test_only_the_named_classes_of_cifar100_are_taken_and_their_images_keep_their_names(
+    cifar: Any,
+) -> None:
+    source = {"kind": "cifar100", "root": str(cifar[0])}
+    all_ = load_images(source, name="all")
+    some = load_images(source | {"classes": ["cup", "apple"]}, name="some")
+    assert Counter(some.labels) == {"apple": 4, "cup": 4}
+    hashes = dict(zip(all_.identifiers, all_.sha256, strict=True))
+    assert [hashes[name] for name in some.identifiers] == list(some.sha256)
+    with pytest.raises(UserError, match="unknown class of CIFAR-100 'cop'; did you mean 'cup'"):
+        load_images(source | {"classes": ["cop"]}, name="none")
+
+
 def test_cifar100_agrees_with_torchvision(cifar: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     root, _ = cifar
     loaded = load_images({"kind": "cifar100", "root": str(root)}, name="cifar100")

@@ -55,7 +55,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
     }
     values = {"extends": "paper", "models": MODELS, "proxies": sets, "k": 2, "restarts": 10}
     values |= {"weights_dir": str(folder / "weights"), "submissions": SUBMISSIONS}
-    values |= {"highlight": "S4", "families": {"all": "all", "hybrid": "mechanism == 'hybrid'"}}
+    values |= {
+        "calibration_proxies": {},
+        "highlight": "S4",
+        "families": {"all": "all", "hybrid": "mechanism == 'hybrid'"},
+    }
     values |= {key: str(folder / key) for key in ("runs", "figures", "store")}
     (folder / "my.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "realign_utils.cli", "run", str(folder / "my.yaml")]

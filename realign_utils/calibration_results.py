@@ -1,0 +1,300 @@
+"""What a run found of calibration and homogeneity, read back and laid out for the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from realign_utils.errors import UserError
+from realign_utils.figure_style import number
+from realign_utils.intervals import CLOSE, FAILS, HOLDS
+
+FILES = {
+    "by_pool": "calibration_by_pool",
+    "sets": "calibration_sets",
+    "ratios": "family_ratios",
+    "quality": "proxy_quality",
+    "prediction": "prediction_quality",
+    "predictions": "predictions",
+    "pairs": "homogeneity_pairs",
+    "principles": "principles",
+}
+"""Attribute of `CalibrationResults` and name of its file."""
+_MEASURES = {"spearman": "rank correlation", "slope": "slope", "ratio": "held-out / proxy"}
+
+
+@dataclass(frozen=True)
+class CalibrationResults:
+    """Tables that `4_calibrate` left.
+
+    Attributes
+    ----------
+    by_pool, sets, ratios : pandas.DataFrame
+        From `calibration_sets`: `by_pool_table`, `set_score_table`, `family_ratio_table`.
+    quality : pandas.DataFrame
+        From `proxy_quality.proxy_quality_table`.
+    prediction, predictions : pandas.DataFrame
+        From `prediction.prediction_tables`.
+    pairs : pandas.DataFrame
+        From `homogeneity_pairs.homogeneity_pairs_table`.
+    principles : pandas.DataFrame
+        From `principles.principles_table`.
+    """
+
+    by_pool: pd.DataFrame
+    sets: pd.DataFrame
+    ratios: pd.DataFrame
+    quality: pd.DataFrame
+    prediction: pd.DataFrame
+    predictions: pd.DataFrame
+    pairs: pd.DataFrame
+    principles: pd.DataFrame
+
+
+def read_calibration(runs: str | Path) -> CalibrationResults:
+    """Read the tables.
+
+    Raises
+    ------
+    UserError
+        If a file is missing: one line that names the notebook that writes it.
+    """
+    tables = {}
+    for attribute, name in FILES.items():
+        path = Path(runs) / f"{name}.csv"
+        if not path.is_file():
+            raise UserError(f"{path} is missing: run 4_calibrate first")
+        tables[attribute] = pd.read_csv(path)
+    return CalibrationResults(**tables)
+
+
+def reach_text(low: float, high: float, digits: int = 2) -> str:
+    """An interval in a table's cell; nothing where it is not known."""
+    known = np.isfinite(low) and np.isfinite(high)
+    return f"{number(low, digits)} to {number(high, digits)}" if known else ""
+
+
+def with_reach(value: float, low: float, high: float, digits: int = 2) -> str:
+    """A number with its interval, as text; nothing where it is not known."""
+    if not np.isfinite(value):
+        return ""
+    reach = reach_text(low, high, digits)
+    return f"{number(value, digits)} ({reach})" if reach else number(value, digits)
+
+
+def by_pool_shown(by_pool: pd.DataFrame, proxy: str) -> pd.DataFrame:
+    """Rank correlation, slope and ratio of each pool's sets on one proxy, with intervals."""
+    here = by_pool[by_pool["proxy"] == proxy]
+    rows = []
+    for (pool, kind), part in here.groupby(["pool", "kind"], sort=False):
+        measures = part.set_index("measure")
+        row = {
+            "pool": pool,
+            "models": part["models"].iloc[0],
+            "sets": f"{part['sets'].iloc[0]} {kind}",
+        }
+        for measure, label in _MEASURES.items():
+            one = measures.loc[measure]
+            digits = 3 if measure == "ratio" else 2
+            row[label] = with_reach(one["value"], one["low"], one["high"], digits)
+            if measure == "spearman":
+                row["without"] = _without_text(one["without"], one["influential"])
+            if not np.isfinite(one["low"]):  # no error from models: that from images alone
+                row[label] = with_reach(one["value"], one["images_low"], one["images_high"], digits)
+                row[label] += "*" if row[label] else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _without_text(value: float, model: object) -> str:
+    """A statistic without its most influential model; nothing where that is not known."""
+    return f"{number(value, 2)} ({model})" if isinstance(model, str) and model else ""
+
+
+def ratios_shown(ratios: pd.DataFrame, proxy: str) -> pd.DataFrame:
+    """Calibration ratio of each kind of architecture on one proxy, with both intervals."""
+    here = ratios[ratios["proxy"] == proxy].reset_index(drop=True)
+    both = [reach_text(low, high, 3) for low, high in zip(here["low"], here["high"], strict=True)]
+    ends = zip(here["images_low"], here["images_high"], strict=True)
+    shown = here[["kind", "group", "models", "pairs", "ratio"]]
+    images = [reach_text(low, high, 3) for low, high in ends]
+    return shown.assign(**{"95 %, other models too": both, "95 %, other images": images})
+
+
+def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
+    """Each proxy with all its images: rank correlation, how far behind the best, and its choice."""
+    here = quality[quality["role"] != "subset"]
+    rows = [
+        {
+            "proxy": row.proxy,
+            "pixels": row.resolution,
+            "classes": row.classes,
+            "images": row.images,
+            "rank correlation": with_reach(row.spearman, row.low, row.high),
+            "without": _without_text(row.without, row.influential),
+            "behind the best of its kind": _behind_text(row.behind, row.behind_low),
+            "score of its choice": row.chosen_score,
+        }
+        for row in here.itertuples()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _behind_text(behind: float, low: float) -> str:
+    if behind == 0:
+        return "the best"
+    return "surely" if low > 0 else CLOSE
+
+
+def quality_sentence(quality: pd.DataFrame) -> str:
+    """Which proxy ranks best among those of each role, how surely, and what fewer images cost."""
+    parts = []
+    for role in ("proxy", "calibration proxy"):
+        here = quality[quality["role"] == role]
+        if len(here) < 2:
+            continue
+        best = here.loc[here["spearman"].idxmax()]
+        sure = here[(here["behind_low"] > 0) & (here["proxy"] != best["proxy"])]
+        kind = "Of the proxies" if role == "proxy" else "Of the calibration proxies"
+        value = with_reach(best["spearman"], best["low"], best["high"])
+        parts.append(
+            f"{kind}, `{best['proxy']}` ranks sets most as the held-out images do: {value}. Surely "
+            f"behind it, of {len(here) - 1} others: {', '.join(f'`{p}`' for p in sure['proxy']) or 'none'}."
+        )
+    for proxy, part in quality[quality["role"] != "calibration proxy"].groupby("proxy", sort=False):
+        if len(part) > 1:
+            few, all_ = part.loc[part["images"].idxmin()], part.loc[part["images"].idxmax()]
+            parts.append(
+                f"With {few['images']:,} instead of {all_['images']:,} images `{proxy}` has "
+                f"{number(few['spearman'], 2)} instead of {number(all_['spearman'], 2)}."
+            )
+    return " ".join(parts)
+
+
+def prediction_shown(prediction: pd.DataFrame) -> pd.DataFrame:
+    """How well unseen models' scores are expected, by proxy and predictors, for a page."""
+    columns = {"proxy": "proxy", "judged_on": "judged on", "predictors": "expected from"}
+    columns |= {"error": "error", "reach": "95 % reach", "coverage": "held"}
+    columns |= {"lowest_coverage": "held, worst of ten"}
+    return prediction[list(columns)].rename(columns=columns)
+
+
+def predictions_shown(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Expected and actual held-out scores of the submissions."""
+    ends = zip(predictions["low"], predictions["high"], strict=True)
+    return pd.DataFrame(
+        {
+            "submission": predictions["submission"],
+            "proxy": predictions["proxy"],
+            "proxy score": predictions["score"],
+            "expected": predictions["predicted"],
+            "95 % of new sets": [reach_text(low, high, 3) for low, high in ends],
+            "actual": predictions["actual"],
+            "inside": predictions["inside"].astype(bool),
+        }
+    )
+
+
+def prediction_sentence(prediction: pd.DataFrame, predictions: pd.DataFrame, proxy: str) -> str:
+    """What the proxy score is worth for a new set, how honest the interval is, and how many fit."""
+    here = prediction[prediction["proxy"] == proxy].drop_duplicates("predictors")
+    here = here.set_index("predictors")
+    if here.empty or here["error"].isna().any():
+        return "There are too few models to set some aside, and so no interval for new sets."
+    own = predictions[predictions["proxy"] == proxy]
+    lines = here.drop(index="nothing")
+    used = lines["error"].idxmin()
+    missed = own.loc[~own["inside"].astype(bool), "submission"]
+    outside = f" (not {', '.join(missed)})" if len(missed) else ""
+    return (
+        f"For sets of models that the line has not seen, the error of the expected score is "
+        f"{number(here.loc['nothing', 'error'], 4)} without the score on `{proxy}`, "
+        f"{number(here.loc['proxy', 'error'], 4)} with it, and "
+        f"{number(here.loc['proxy and homogeneity', 'error'], 4)} with the set's homogeneity as "
+        f"well. The 95 % interval by {used} reaches {number(here.loc[used, 'reach'], 4)} to either "
+        f"side; of sets of models set aside it held {100 * here.loc[used, 'coverage']:.1f} % on "
+        f"average, and {100 * here.loc[used, 'lowest_coverage']:.1f} % in the worst of ten "
+        f"divisions. Of the {len(own)} submissions, {int(own['inside'].sum())} lie inside{outside}."
+    )
+
+
+def pairs_shown(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Within against between kinds, by estimator and images: as it is, and beside capacity."""
+    rows = []
+    key = ["grouping", "images", "estimator"]
+    for (grouping, images, estimator), part in _given(pairs, False).groupby(key, sort=False):
+        steps = part.set_index("adjusted_for")
+        plain, beside = steps.loc["nothing"], steps.loc["capacity"]
+        row = {"of one": grouping, "images": images, "estimator": estimator}
+        row |= {"within": plain["within"], "between": plain["between"]}
+        for name, step in {"difference": plain, "at equal capacity": beside}.items():
+            row[name] = with_reach(step["difference"], step["low"], step["high"], 3)
+        rows.append(row | _test(beside))
+    table = pd.DataFrame(rows, columns=None if rows else ["of one", "estimator"])
+    order = table.sort_values(["of one", "estimator"], ascending=[False, True], kind="stable")
+    return order.reset_index(drop=True)
+
+
+def transfer_shown(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The same at equal CKA on the reference proxy, by grouping."""
+    here = _given(pairs, True)
+    rows = [
+        {"of one": step["grouping"], "images": step["images"], "estimator": step["estimator"]}
+        | {"difference": with_reach(step["difference"], step["low"], step["high"], 3)}
+        | _test(step)
+        for _, step in here[here["adjusted_for"] == "capacity"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _given(pairs: pd.DataFrame, proxy: bool) -> pd.DataFrame:
+    """Rows with, or without, a proxy's CKA among the regressors."""
+    given = pairs["given"].notna() & (pairs["given"] != "")
+    return pairs[given == proxy]
+
+
+def _test(step: pd.Series) -> dict[str, object]:
+    names = {"partial_correlation": "partial correlation", "p": "p", "verdict": "verdict"}
+    return {label: step[name] for name, label in names.items()}
+
+
+def pairs_sentence(pairs: pd.DataFrame, images: str, estimator: str) -> str:
+    """What is left of the difference between kinds when capacity is considered, in words."""
+    here = _given(pairs, False)
+    here = here[(here["images"] == images) & (here["estimator"] == estimator)]
+    parts = []
+    for grouping, part in here.groupby("grouping", sort=False):
+        steps = part.set_index("adjusted_for")
+        plain, beside = steps.loc["nothing"], steps.loc["capacity"]
+        if not np.isfinite(beside["difference"]):
+            continue
+        conclusion = {
+            HOLDS: f"models of one {grouping} are more alike than their capacities explain",
+            FAILS: f"at equal capacity models of one {grouping} are not, or hardly, more alike",
+        }.get(
+            beside["verdict"],
+            f"it is not settled that models of one {grouping} are more alike at equal capacity",
+        )
+        parts.append(
+            f"On *{images}* ({estimator} estimator) the CKA of two models of one {grouping} is "
+            f"higher by {with_reach(plain['difference'], plain['low'], plain['high'], 3)} than that "
+            f"of two of different ones. At equal parameters {100 * beside['share_left']:.0f} % of "
+            f"that is left, {with_reach(beside['difference'], beside['low'], beside['high'], 3)}; "
+            f"partial correlation {number(beside['partial_correlation'], 2)}, permutation "
+            f"p = {beside['p']:.3f}: {conclusion}."
+        )
+    return (
+        " ".join(parts) or "No two models are of one kind, or all are: there is nothing to compare."
+    )
+
+
+def principles_shown(principles: pd.DataFrame) -> pd.DataFrame:
+    """The design principles with their tests and verdicts."""
+    ends = zip(principles["value"], principles["low"], principles["high"], strict=True)
+    found = [with_reach(*values, 3) if np.isfinite(values[0]) else "" for values in ends]
+    shown = principles[["principle", "test", "verdict"]]
+    shown.insert(2, "found (95 %)", found)
+    return shown

@@ -1,0 +1,192 @@
+"""The paper's four design principles for proxies (its section 4.2), each put to a test.
+
+Each becomes a number that would be positive if the principle held, with a 95 % interval over other
+images and other models, and the verdict that follows from it. What a profile has no images for is
+not testable, and the table says what it would take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from realign_utils.calibration_sets import pair_groups
+from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE, call, verdict
+from realign_utils.proxy_quality import contrast, difference_of_correlations
+from realign_utils.set_statistics import Estimate, estimate, ratio, score_sets
+from realign_utils.uncertainty import Resamples
+
+COLUMNS = ["number", "principle", "test", "value", "low", "high", "verdict"]
+PRINCIPLES = (
+    "Match proxy resolution to model inductive bias: low resolution suppresses the alignment of "
+    "attention, but not of convolutions.",
+    "Match proxy class diversity to evaluation scope: few classes cannot reveal what many show.",
+    "Restrict the pool by architecture: alignment within a kind transfers to other images.",
+    "Report calibration ratios per architecture family.",
+)
+ALIKE = 0.01
+"""Calibration ratios that surely differ by less count as the same."""
+CONVOLUTION, ATTENTION = "convolution", "attention"
+
+
+def principles_table(
+    compared: Mapping[str, Resamples],
+    facts: pd.DataFrame,
+    mechanisms: Sequence[str],
+    sets: np.ndarray,
+    pairs: pd.DataFrame,
+    *,
+    reference_proxy: str,
+    judge: str | None,
+    estimator: str,
+) -> pd.DataFrame:
+    """Test of each principle.
+
+    Parameters
+    ----------
+    compared : mapping of str to Resamples
+        By set of images, of one estimator.
+    facts : pandas.DataFrame
+        From `proxy_quality.image_facts`, of all proxies, the calibration proxies among them.
+    mechanisms : sequence of str
+        Of each model.
+    sets : numpy.ndarray of int, (s, k)
+        Over which proxies are compared.
+    pairs : pandas.DataFrame
+        From `homogeneity_pairs.homogeneity_pairs_table`.
+    reference_proxy, judge : str, str or None
+        The proxy of the calibration ratio, and the set of images that judges, if there is one.
+    estimator : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns number, principle, test (what was computed), value, low, high, verdict.
+    """
+    rows = [
+        _resolution(compared, facts, mechanisms),
+        _classes(compared, facts, sets, judge),
+        _transfer(pairs, reference_proxy, judge, estimator),
+        _ratios(compared, mechanisms, reference_proxy, judge),
+    ]
+    numbered = zip(range(1, 5), PRINCIPLES, rows, strict=True)
+    return pd.DataFrame([(n, text, *row) for n, text, row in numbered], columns=COLUMNS)
+
+
+def _untestable(why: str) -> tuple[Any, ...]:
+    return why, np.nan, np.nan, np.nan, UNTESTABLE
+
+
+def _tested(what: str, one: Estimate) -> tuple[Any, ...]:
+    low, high = one.interval()
+    if not np.isfinite([low, high]).all():
+        return what, one.value, low, high, UNTESTABLE
+    return what, one.value, low, high, verdict([call(low, high)])
+
+
+def _resolution(
+    compared: Mapping[str, Resamples], facts: pd.DataFrame, mechanisms: Sequence[str]
+) -> tuple[Any, ...]:
+    """What low resolution keeps of the CKA within convolutions, less what it keeps of attention's."""
+    two, kinds = contrast(facts, "resolution"), _within(mechanisms)
+    if not two or kinds is None:
+        return _untestable(
+            "needs two sets of images that differ in resolution alone, and three pairs of models "
+            f"of {CONVOLUTION} and of {ATTENTION}"
+        )
+    low, high = two
+    what = (
+        f"CKA on `{low}` / CKA on `{high}`: that of pairs of {CONVOLUTION}, less that of pairs of "
+        f"{ATTENTION}"
+    )
+    return _tested(what, _difference_of_ratios(compared[high], compared[low], kinds))
+
+
+def _classes(
+    compared: Mapping[str, Resamples], facts: pd.DataFrame, sets: np.ndarray, judge: str | None
+) -> tuple[Any, ...]:
+    """Rank correlation with the judge: of the proxy of most classes, less that of the fewest."""
+    two = contrast(facts, "classes")
+    if not two or judge is None or judge in two:
+        return _untestable("needs two sets of images that differ in the number of classes alone")
+    few, many = two
+    scores = [score_sets(compared[name], sets) for name in (many, few, judge)]
+    counts = facts.loc[[many, few], "classes"].astype(int)
+    what = (
+        f"rank correlation with `{judge}` (Fisher-transformed): of `{many}` ({counts[many]} "
+        f"classes), less that of `{few}` ({counts[few]})"
+    )
+    return _tested(what, difference_of_correlations(*scores, sets))
+
+
+def _transfer(
+    pairs: pd.DataFrame, reference_proxy: str, judge: str | None, estimator: str
+) -> tuple[Any, ...]:
+    """What one mechanism adds to a pair's CKA on the judge, at equal CKA on the proxy."""
+    here = pairs[
+        (pairs["images"] == judge)
+        & (pairs["estimator"] == estimator)
+        & (pairs["grouping"] == "mechanism")
+        & (pairs["given"] == reference_proxy)
+        & (pairs["adjusted_for"] == "capacity")
+    ]
+    if here.empty:
+        return _untestable("needs models of two mechanisms, and images to judge on")
+    row = here.iloc[0]
+    what = (
+        f"CKA on `{judge}` of two models of one mechanism, less that of two of different ones, at "
+        f"equal CKA on `{reference_proxy}` and equal capacities"
+    )
+    return what, row["difference"], row["low"], row["high"], row["verdict"]
+
+
+def _ratios(
+    compared: Mapping[str, Resamples], mechanisms: Sequence[str], proxy: str, judge: str | None
+) -> tuple[Any, ...]:
+    """Whether the ratios of the two kinds that the paper contrasts differ, either way."""
+    kinds = _within(mechanisms)
+    if kinds is None or judge is None:
+        return _untestable(
+            f"needs three pairs of models of {CONVOLUTION} and of {ATTENTION}, and images to judge on"
+        )
+    what = (
+        f"calibration ratio `{judge}` / `{proxy}`: of pairs of {CONVOLUTION}, less that of pairs of "
+        f"{ATTENTION}; it matters that they differ, not which is higher"
+    )
+    one = _difference_of_ratios(compared[proxy], compared[judge], kinds)
+    low, high = one.interval()
+    return what, one.value, low, high, differ(low, high)
+
+
+def differ(low: float, high: float) -> str:
+    """Verdict on "these two ratios differ": not if surely by less than 0.01, whatever the sign."""
+    if not np.isfinite([low, high]).all():
+        return UNTESTABLE
+    if max(abs(low), abs(high)) < ALIKE:
+        return FAILS
+    return HOLDS if call(low, high) else CLOSE
+
+
+def _within(mechanisms: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    groups = pair_groups(mechanisms, {})
+    found = [groups.get(("within mechanism", name)) for name in (CONVOLUTION, ATTENTION)]
+    return None if any(pairs is None for pairs in found) else (found[0], found[1])
+
+
+def _difference_of_ratios(
+    below: Resamples, above: Resamples, kinds: tuple[np.ndarray, np.ndarray]
+) -> Estimate:
+    """Ratio above / below of the first kind's mean CKA, less that of the second's."""
+    pairs, border = np.concatenate(kinds), len(kinds[0])
+
+    def statistic(values: Sequence[np.ndarray], kept: np.ndarray) -> np.ndarray:
+        first = kept < border
+        return ratio([v[..., first] for v in values], kept) - ratio(
+            [v[..., ~first] for v in values], kept
+        )
+
+    scores = [score_sets(each, pairs) for each in (below, above)]
+    return estimate(statistic, scores, pairs, least=2)

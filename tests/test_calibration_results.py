@@ -1,0 +1,103 @@
+"""What the report says of calibration follows from the tables, and holes in them stay silent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_homogeneity_pairs import analysed
+
+from realign_utils.calibration_results import (
+    FILES,
+    by_pool_shown,
+    pairs_sentence,
+    pairs_shown,
+    quality_sentence,
+    quality_shown,
+    read_calibration,
+    transfer_shown,
+    with_reach,
+)
+from realign_utils.calibration_sets import BY_POOL
+from realign_utils.errors import UserError
+from realign_utils.homogeneity_pairs import PAIRS
+from realign_utils.proxy_quality import QUALITY
+
+
+def pairs(**causes: float) -> pd.DataFrame:
+    return analysed(1, **causes).reset_index()
+
+
+def test_a_missing_table_is_named_with_the_notebook_that_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"calibration_by_pool.csv is missing: run 4_calibrate"):
+        read_calibration(tmp_path)
+
+
+def test_tables_survive_their_files(tmp_path: Path) -> None:
+    for name in FILES.values():
+        pairs(by_kind=0.0, by_capacity=0.05).to_csv(tmp_path / f"{name}.csv", index=False)
+    found = read_calibration(tmp_path).pairs
+    text = pairs_sentence(found, "proxy", "biased")
+    assert "at equal capacity models of one mechanism are not, or hardly, more alike" in text
+    assert pairs_shown(found)["verdict"].tolist() == ["does not hold"]
+
+
+def test_the_sentence_on_homogeneity_follows_the_verdict() -> None:
+    text = pairs_sentence(pairs(by_kind=0.08, by_capacity=0.05), "proxy", "biased")
+    assert "models of one mechanism are more alike than their capacities explain" in text
+    nothing = pd.DataFrame(columns=PAIRS)
+    assert "nothing to compare" in pairs_sentence(nothing, "proxy", "biased")
+    assert pairs_shown(nothing).empty
+    assert transfer_shown(nothing).empty
+
+
+def test_a_number_without_an_interval_stands_alone_and_an_unknown_one_is_left_out() -> None:
+    assert with_reach(0.5, 0.4, 0.6) == "0.50 (0.40 to 0.60)"
+    assert with_reach(0.5, np.nan, np.nan) == "0.50"
+    assert with_reach(np.nan, 0.4, 0.6) == ""
+
+
+def test_without_an_error_from_models_that_from_images_stands_with_an_asterisk() -> None:
+    rows = [
+        (
+            "all",
+            9,
+            "p",
+            "q",
+            "optimised",
+            99,
+            measure,
+            0.5,
+            np.nan,
+            np.nan,
+            0.4,
+            0.6,
+            np.nan,
+            np.nan,
+        )
+        for measure in ("spearman", "kendall", "slope", "ratio")
+    ]
+    shown = by_pool_shown(pd.DataFrame(rows, columns=BY_POOL), "p")
+    assert shown["rank correlation"].tolist() == ["0.50 (0.40 to 0.60)*"]
+    assert shown["held-out / proxy"].tolist() == ["0.500 (0.400 to 0.600)*"]
+
+
+def test_the_best_proxy_and_those_surely_behind_are_named() -> None:
+    rows = [
+        (name, role, 8, 4, n, "q", 99, value, 0.1, 0.9, 0.2, 0.8, np.nan, np.nan, behind, low, 2.0, 0.7, 0.8)
+        for name, role, n, value, behind, low in (
+            ("good", "proxy", 500, 0.8, 0.0, 0.0),
+            ("bad", "proxy", 500, 0.3, 1.0, 0.5),
+            ("fair", "proxy", 500, 0.7, 0.1, -0.5),
+            ("good", "subset", 50, 0.6, np.nan, np.nan),
+        )
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=QUALITY)
+    text = quality_sentence(table)
+    assert "`good` ranks sets most" in text
+    assert "of 2 others: `bad`." in text
+    assert "With 50 instead of 500 images `good` has 0.60 instead of 0.80." in text
+    behind = quality_shown(table)["behind the best of its kind"].tolist()
+    assert behind == ["the best", "surely", "too close to call"]

@@ -1,0 +1,82 @@
+"""The paper's design principles, each in a world where it holds and in one where it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from worlds import resampled, symmetric
+
+from realign_utils.homogeneity_pairs import PAIRS
+from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE
+from realign_utils.principles import ALIKE, differ, principles_table
+from realign_utils.set_samples import composed_sets
+
+MECHANISMS = ["convolution"] * 15 + ["attention"] * 15
+SETS = composed_sets(MECHANISMS, 5, 300, 0)
+FACTS = pd.DataFrame(
+    {"resolution": [8.0, 32.0, 32.0], "classes": [19, 19, 2], "images": [250] * 3},
+    index=["low", "full", "few"],
+)
+
+
+def verdicts_of(
+    seed: int, *, suppressed: float = 1.0, blind: float = 0.0, ratio: float = 1.0
+) -> pd.Series:
+    """Verdicts by number in a world of those properties."""
+    rng = np.random.default_rng(seed)
+    own, kind = rng.normal(0, 0.05, 30), np.array(MECHANISMS) == "attention"
+    truth = 0.6 + np.add.outer(own, own)
+    both = np.outer(kind, kind)
+    matrices = {
+        "evaluation": np.where(both, ratio, 1.0) * truth,
+        "full": truth,
+        "low": np.where(both, suppressed, 1.0) * truth,
+        "few": truth + symmetric(rng, 30, blind)[0],
+    }
+    compared = {n: resampled(m, 0.005, seed + i) for i, (n, m) in enumerate(matrices.items())}
+    roles = {"reference_proxy": "low", "judge": "evaluation", "estimator": "biased"}
+    pairs = pd.DataFrame(columns=PAIRS)
+    table = principles_table(compared, FACTS, MECHANISMS, SETS, pairs, **roles)
+    return table.set_index("number")["verdict"]
+
+
+def test_low_resolution_that_suppresses_attention_is_found_and_its_reverse_refused() -> None:
+    assert verdicts_of(0, suppressed=0.8)[1] == HOLDS
+    assert verdicts_of(0, suppressed=1.2)[1] == FAILS
+
+
+def test_few_classes_that_hide_differences_are_found() -> None:
+    assert verdicts_of(1, blind=0.3)[2] == HOLDS
+    assert verdicts_of(1, blind=0.0)[2] == CLOSE
+
+
+def test_ratios_that_differ_hold_either_way_and_equal_ones_do_not() -> None:
+    assert verdicts_of(2, ratio=1.2)[4] == HOLDS
+    assert verdicts_of(2, ratio=0.8)[4] == HOLDS
+    assert verdicts_of(2, ratio=1.0)[4] == FAILS
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.02, 0.03, HOLDS),
+        (-0.03, -0.02, HOLDS),
+        (-ALIKE / 2, ALIKE / 2, FAILS),
+        (ALIKE / 4, ALIKE / 2, FAILS),
+        (-0.02, 0.005, CLOSE),
+        (np.nan, np.nan, UNTESTABLE),
+    ],
+)
+def test_ratios_differ_only_by_more_than_matters(low: float, high: float, expected: str) -> None:
+    assert differ(low, high) == expected
+
+
+def test_what_there_are_no_images_for_is_not_testable_and_says_what_it_takes() -> None:
+    compared = {"low": resampled(0.5 + np.eye(30) / 2, 0.005, 0)}
+    roles = {"reference_proxy": "low", "judge": None, "estimator": "biased"}
+    pairs = pd.DataFrame(columns=PAIRS)
+    table = principles_table(compared, FACTS.loc[["low"]], MECHANISMS, SETS, pairs, **roles)
+    assert (table["verdict"] == UNTESTABLE).all()
+    assert table["test"].str.startswith("needs").all()
+    assert table["value"].isna().all()
