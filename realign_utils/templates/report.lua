@@ -5,9 +5,10 @@ local stringify = pandoc.utils.stringify
 local is_html = FORMAT:match("html") ~= nil
 local NARROW = "\u{a0}" -- no line break between "Figure" and its number
 local UNNUMBERED = { "abstract", "appendix", "references", "acknowledg" }
-local TABLE_SIZE, TABLE_CHARACTERS = 9, 98 -- points, and what then fits between the PDF's margins
 local ROOT = pandoc.system.get_working_directory() -- of the project
-local LONG_TABLE = 26 -- rows; longer ones break across pages
+local fit = dofile(pandoc.path.join({ pandoc.path.directory(PANDOC_SCRIPT_FILE), "columns.lua" }))
+local LONG_TABLE = 120 -- points; higher ones break across pages
+local FIRST_ROWS = 3 -- of a table that breaks, on the page on which it begins
 
 local labels = {} -- label -> name
 local works = {} -- keys of the bibliography, as a set
@@ -160,49 +161,32 @@ end
 
 -- ---------------------------------------------------------------- tables
 
--- A name may break after its underscores, which neither form does by itself.
+-- A name may break after its underscores, which neither form does by itself; an interval ("0.1 to
+-- 0.3") may not break.
 local function breakable(element)
-  local function broken(text)
-    return pandoc.Str((text:gsub("_(%w)", "_\u{200b}%1")))
+  local function is_number(inline)
+    return inline and inline.t == "Str" and inline.text:match("^[%(−]*%d[%d.]*%%?%)?[,;]?$")
   end
-  return element:walk({ Str = function(str) return broken(str.text) end })
-end
-
-local function columns_of(element)
-  local columns = {}
-  local function add(rows)
-    for _, row in ipairs(rows) do
-      for j, cell in ipairs(row.cells) do
-        columns[j] = columns[j] or {}
-        table.insert(columns[j], stringify(cell.contents))
+  return element:walk({
+    Str = function(str) return pandoc.Str((str.text:gsub("_(%w)", "_\u{200b}%1"))) end,
+    Inlines = function(inlines)
+      for i = 3, #inlines - 2 do
+        local is_to = inlines[i].t == "Str" and inlines[i].text == "to"
+        if is_to and is_number(inlines[i - 2]) and is_number(inlines[i + 2]) then
+          inlines[i - 1], inlines[i + 1] = pandoc.Str(NARROW), pandoc.Str(NARROW)
+        end
       end
-    end
-  end
-  add(element.head.rows)
-  for _, body in ipairs(element.bodies) do add(body.body) end
-  return columns
+      return inlines
+    end,
+  })
 end
 
--- Type size in points; sets the columns' shares where the table is wider than the page.
-local function fit(element, columns)
-  local natural, least, wide, narrow = {}, {}, 0, 0
-  for j, column in ipairs(columns) do
-    natural[j], least[j] = 2, 2
-    for _, text in ipairs(column) do
-      natural[j] = math.max(natural[j], utf8.len(text) + 2)
-      for word in text:gsub("\u{200b}", " "):gmatch("%S+") do least[j] = math.max(least[j], utf8.len(word) + 2) end
-    end
-    wide, narrow = wide + natural[j], narrow + least[j]
-  end
-  if wide <= TABLE_CHARACTERS then return TABLE_SIZE end
-  local size = math.min(TABLE_SIZE, TABLE_SIZE * TABLE_CHARACTERS / narrow)
-  local room = TABLE_CHARACTERS * TABLE_SIZE / size
-  for j, spec in ipairs(element.colspecs) do
-    local more = (natural[j] - least[j]) / math.max(1, wide - narrow)
-    spec[2] = (least[j] + (room - narrow) * more) / room
-    element.colspecs[j] = spec
-  end
-  return size
+-- Points that a table takes before it may break: its caption, head and first rows.
+local function least_start(fitted, caption)
+  local caption_lines = math.ceil(utf8.len(stringify(caption)) / 105)
+  local start = 11 * caption_lines + 16
+  for i = 1, math.min(#fitted.rows, FIRST_ROWS + 1) do start = start + fitted.rows[i] end
+  return start
 end
 
 -- The caption stands above.
@@ -217,14 +201,17 @@ local function show_table(element, caption, label)
     return { pandoc.Figure({ scroll }, { long = caption }, { id = label, class = "table" }) }
   end
   element = breakable(element)
-  local columns = columns_of(element)
-  local size = fit(element, columns)
+  local fitted = fit(element)
+  for j, share in ipairs(fitted.shares or {}) do
+    element.colspecs[j] = { element.colspecs[j][1], share }
+  end
   if caption then element.caption, element.identifier = { long = caption }, label end
-  local is_long = #columns > 0 and #columns[1] > LONG_TABLE
+  local is_long = fitted.height > LONG_TABLE
   local style = string.format(
     "#[#show figure: set block(breakable: %s); #show table: set text(size: %.1fpt)",
-    tostring(is_long), size
+    tostring(is_long), fitted.size
   )
+  if is_long then style = string.format("#room(%.0fpt)", least_start(fitted, caption or {})) .. style end
   return { raw(style), element, raw("]") }
 end
 
