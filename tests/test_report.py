@@ -12,6 +12,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import typst
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -278,14 +279,57 @@ def test_long_table_breaks_across_pages(folder: Path) -> None:
     assert int(pages[1]) >= 3
 
 
+def columns_of(source: str) -> list[float]:
+    """The columns' shares of the first table's width, in percent."""
+    return [
+        float(share)
+        for share in re.findall(r"([\d.]+)%", re.search(r"columns: \((.*?)\)", source)[1])
+    ]
+
+
 def test_wide_table_keeps_within_the_page(folder: Path) -> None:
     frame = pd.DataFrame([["a_long_model_name_without_a_break.in1k"] * 4 + ["words " * 30]])
     _, source = rendered(folder, code("wide", table(frame, "Wide.", "tbl:wide")))
-    shares = [
-        float(share) for share in re.findall(r"([\d.]+)%", source.partition("columns: (")[2][:80])
-    ]
+    shares = columns_of(source)
     assert len(shares) == 5
     assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+def test_long_text_gets_the_room_that_short_columns_leave(folder: Path) -> None:
+    row = ["words of a claim " * 5, 1.0, "holds", "the reason for it " * 8]
+    frame = pd.DataFrame([row] * 3, columns=["claim", "found", "verdict", "why"])
+    _, source = rendered(folder, code("wide", table(frame, "Wide.", "tbl:wide")))
+    claim, found, verdict, why = columns_of(source)
+    assert why > claim > 3 * max(found, verdict)
+
+
+def test_interval_in_a_table_is_never_broken(folder: Path) -> None:
+    frame = pd.DataFrame({"found": ["0.053 (−0.001 to 0.109)", "1.2 to 3.4*"], "kept": "on to us"})
+    page, source = rendered(folder, code("all", table(frame, "c", "tbl:a")))
+    for form, space in ((page, "\u00a0"), (source, "~")):
+        kept = f"(−0.001{space}to{space}0.109)", f"1.2{space}to{space}3.4", "on to us"
+        assert all(interval in form for interval in kept)
+
+
+@pytest.mark.parametrize("above", [560, 610, 650])
+def test_long_table_begins_with_three_rows_on_a_page(
+    folder: Path, tmp_path: Path, above: int
+) -> None:
+    frame = pd.DataFrame({"model": [f"model_{i}" for i in range(40)]})
+    _, source = rendered(folder, code("long", table(frame, "Long.", "tbl:long")))
+    third = "#show table.cell.where(y: 3): it => [#metadata(none) <third>#it]"
+    pages = "locate(<tbl:long>).page(), query(<third>).first().location().page()"
+    source = source.replace("#room(", f"{third}\n#v({above}pt)#room(")
+    (tmp_path / "a.typ").write_text(f"{source}\n#context [#metadata(({pages})) <pages>]")
+    found = typst.query(tmp_path / "a.typ", "<pages>", field="value", one=True)
+    assert len(set(json.loads(found))) == 1
+
+
+def test_short_table_stays_whole(folder: Path) -> None:
+    frame = pd.DataFrame({"model": ["a", "b"]})
+    _, source = rendered(folder, code("short", table(frame, "c", "tbl:a")))
+    assert "#room(" not in source.partition("#[")[2]
+    assert "block(breakable: false)" in source
 
 
 def test_numbers_follow_the_order_and_those_given() -> None:

@@ -161,14 +161,13 @@ end
 
 -- ---------------------------------------------------------------- tables
 
--- A name may break after its underscores, which neither form does by itself; an interval ("0.1 to
--- 0.3") may not break.
-local function breakable(element)
-  local function is_number(inline)
-    return inline and inline.t == "Str" and inline.text:match("^[%(−]*%d[%d.]*%%?%)?[,;]?$")
-  end
+local function is_number(inline)
+  return inline and inline.t == "Str" and inline.text:match("^[%(−]*%d[%d.]*%%?%)?[,;*]?$")
+end
+
+-- An interval ("0.1 to 0.3") stays on one line.
+local function intervals_kept(element)
   return element:walk({
-    Str = function(str) return pandoc.Str((str.text:gsub("_(%w)", "_\u{200b}%1"))) end,
     Inlines = function(inlines)
       for i = 3, #inlines - 2 do
         local is_to = inlines[i].t == "Str" and inlines[i].text == "to"
@@ -179,6 +178,12 @@ local function breakable(element)
       return inlines
     end,
   })
+end
+
+-- A name may break after its underscores, which Typst does not do by itself.
+local function breakable(element)
+  local function broken(str) return pandoc.Str((str.text:gsub("_(%w)", "_\u{200b}%1"))) end
+  return element:walk({ Str = broken })
 end
 
 -- Points that a table takes before it may break: its caption, head and first rows.
@@ -194,6 +199,7 @@ local function show_table(element, caption, label)
   element.colspecs = element.colspecs:map(function(spec)
     return { spec[1] == "AlignDefault" and "AlignLeft" or spec[1], spec[2] }
   end)
+  element = intervals_kept(element)
   if is_html then
     local pairs_in_order = { { "role", "region" }, { "tabindex", "0" }, { "aria-label", "Table" } }
     local scroll = pandoc.Div({ element }, pandoc.Attr("", { "scroll" }, pairs_in_order))
