@@ -19,6 +19,8 @@ What the author of a notebook writes
   cell tagged ``show-code`` is unfolded, and in the PDF too. stderr and progress bars never appear.
 - A figure with a file of its places beside it (``.json``, which `figure_style.save` writes) answers
   the pointer in the HTML, by ``templates/pointer.js``; without JavaScript it is the same picture.
+- A table of the PDF gets columns, and where it must smaller type, by its text (``columns.lua``); a
+  long one breaks across pages, after three rows at least.
 - Captions end with the notebook, cell and file that a figure or table is from: a link to the
   repository at the commit, or, without one, to the executed copy beside the report.
 - Paths are relative to the project root, as in every notebook. Images come from files, never from

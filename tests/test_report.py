@@ -303,6 +303,13 @@ def test_long_text_gets_the_room_that_short_columns_leave(folder: Path) -> None:
     assert why > claim > 3 * max(found, verdict)
 
 
+def test_table_of_low_rows_keeps_the_type_and_one_of_high_rows_gets_smaller(folder: Path) -> None:
+    for words, size in ((1, "9.0pt"), (13, "7.5pt")):
+        frame = pd.DataFrame([["some text " * words] * 4] * 3, columns=list("abcd"))
+        _, source = rendered(folder, code("t", table(frame, "c", "tbl:a")))
+        assert f"#show table: set text(size: {size})" in source
+
+
 def test_interval_in_a_table_is_never_broken(folder: Path) -> None:
     frame = pd.DataFrame({"found": ["0.053 (−0.001 to 0.109)", "1.2 to 3.4*"], "kept": "on to us"})
     page, source = rendered(folder, code("all", table(frame, "c", "tbl:a")))

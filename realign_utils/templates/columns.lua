@@ -3,8 +3,9 @@
 
 local PAGE, PADDING = 453, 9 -- points: between the margins, and what a cell adds to its text
 local SIZES = { 9, 8.5, 8, 7.5 } -- points, the first preferred
-local LINE, LEADING, ROW = 1.15, 0.5, 6.8 -- em from line to line and between them, points between rows
-local STEP, MOVES = 2, { 20, 8, 3 } -- points by which widths are tried, and moved
+local LINE, LEADING = 1.15, 0.5 -- em from line to line, and between two lines
+local ROW = 6.8 -- points between the text of two rows
+local STEP, MOVES = 2, { 20, 8, 3 } -- points by which columns grow, and what one gives another
 local WIDE = { m = 0.79, w = 0.75, W = 0.95, M = 0.84, ["%"] = 0.64, ["&"] = 0.7, ["→"] = 1.13 }
 local CLASSES = {
   { "[%.,:;'|]", 0.24 }, { "[ijlftr%(%)%[%]/%-I ]", 0.33 }, { "%d", 0.47 }, { "%u", 0.65 },
@@ -100,19 +101,21 @@ local function weight(rows, j, room)
   return sum
 end
 
--- Height of each row and of all, in points, and the most lines of a row below the head.
+-- Height of each row and of all, in points; whether the rows below the head are low: none of more
+-- than two lines, and half of them of one.
 local function heights(rows, widths, size)
-  local each, total, most = {}, 0, 1
+  local each, total, two, more = {}, 0, 0, 0
   for i, cells in ipairs(rows) do
     local lines = 1
     for j, tokens in ipairs(cells) do
       lines = math.max(lines, lines_of(tokens, (widths[j] - PADDING) / size + 0.01))
     end
-    if i > 1 then most = math.max(most, lines) end
+    if i > 1 and lines > 1 then two = two + 1 end
+    if i > 1 and lines > 2 then more = more + 1 end
     each[i] = (lines * LINE - LEADING) * size + ROW
     total = total + each[i]
   end
-  return each, total, most
+  return each, total, more == 0 and two <= (#rows - 1) / 2
 end
 
 -- Lines of every cell of column j at a width, remembered.
@@ -199,13 +202,15 @@ local function try(rows, bound, size)
   end
   local is_wider = wide > PAGE
   if is_wider then widths, fits = share(rows, bound, size) end
-  local each, total, most = heights(rows, widths, size)
+  local each, total, is_low = heights(rows, widths, size)
   local shares = is_wider and pandoc.List(widths):map(function(width) return width / PAGE end) or nil
-  return { size = size, shares = shares, rows = each, height = total, lines = most, fits = fits }
+  return {
+    size = size, shares = shares, rows = each, height = total, is_low = is_low, fits = fits,
+  }
 end
 
--- The first size in which no row has more than two lines, else that whose height, weighed by how
--- small its type is, is least; below the smallest only where a word is wider than its column can be.
+-- The first size in which the rows are low, else that whose height, weighed by how small its type
+-- is, is least; below the smallest only where a word is wider than its column can be.
 local function fit(element)
   local rows, bound, least, best = rows_of(element), {}, 0, nil
   for j = 1, #element.colspecs do
@@ -215,7 +220,7 @@ local function fit(element)
   end
   for _, size in ipairs(SIZES) do
     local tried = try(rows, bound, size)
-    if tried.fits and tried.lines <= 2 then return tried end
+    if tried.fits and tried.is_low then return tried end
     tried.cost = tried.height / size ^ 1.75
     if tried.fits and (not best or tried.cost < best.cost * 0.98) then best = tried end
   end
