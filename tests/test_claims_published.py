@@ -47,8 +47,8 @@ def test_a_lead_within_rounding_is_too_close_to_call(outcome: pd.Series) -> None
     assert outcome.index[outcome == "too close to call"].tolist() == ["portal_homogeneous"]
 
 
-def test_the_portal_s_score_and_the_red_team_cannot_be_tested(outcome: pd.Series) -> None:
-    assert set(outcome.index[outcome == "not testable"]) == {"s4_portal_score", "red_team"}
+def test_the_red_team_cannot_be_tested(outcome: pd.Series) -> None:
+    assert set(outcome.index[outcome == "not testable"]) == {"red_team"}
 
 
 def test_the_greedy_trajectory_is_that_of_the_digitised_matrix() -> None:
