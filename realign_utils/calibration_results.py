@@ -10,7 +10,7 @@ import pandas as pd
 
 from realign_utils.errors import UserError
 from realign_utils.figure_style import number
-from realign_utils.intervals import CLOSE, FAILS, HOLDS
+from realign_utils.intervals import FAILS, HOLDS
 
 FILES = {
     "by_pool": "calibration_by_pool",
@@ -101,17 +101,12 @@ def by_pool_shown(by_pool: pd.DataFrame, proxy: str) -> pd.DataFrame:
             digits = 3 if measure == "ratio" else 2
             row[label] = with_reach(one["value"], one["low"], one["high"], digits)
             if measure == "spearman":
-                row["without"] = _without_text(one["without"], one["influential"])
+                row["without one"] = one["without"]
             if not np.isfinite(one["low"]):  # no error from models: that from images alone
                 row[label] = with_reach(one["value"], one["images_low"], one["images_high"], digits)
                 row[label] += "*" if row[label] else ""
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _without_text(value: float, model: object) -> str:
-    """A statistic without its most influential model; nothing where that is not known."""
-    return f"{number(value, 2)} ({model})" if isinstance(model, str) and model else ""
 
 
 def ratios_shown(ratios: pd.DataFrame, proxy: str) -> pd.DataFrame:
@@ -134,8 +129,8 @@ def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
             "classes": row.classes,
             "images": row.images,
             "rank correlation": with_reach(row.spearman, row.low, row.high),
-            "without": _without_text(row.without, row.influential),
-            "behind the best of its kind": _behind_text(row.behind, row.behind_low),
+            "without one": row.without,
+            "behind": _behind_text(row.behind, row.behind_low),
             "score of its choice": row.chosen_score,
         }
         for row in here.itertuples()
@@ -146,7 +141,7 @@ def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
 def _behind_text(behind: float, low: float) -> str:
     if behind == 0:
         return "the best"
-    return "surely" if low > 0 else CLOSE
+    return "surely" if low > 0 else "not surely"
 
 
 def quality_sentence(quality: pd.DataFrame) -> str:
@@ -163,6 +158,12 @@ def quality_sentence(quality: pd.DataFrame) -> str:
         parts.append(
             f"{kind}, `{best['proxy']}` ranks sets most as the held-out images do: {value}. Surely "
             f"behind it, of {len(here) - 1} others: {', '.join(f'`{p}`' for p in sure['proxy']) or 'none'}."
+        )
+    weighty = quality["influential"].dropna().value_counts()
+    if len(weighty):
+        parts.append(
+            f"The model that matters most is `{weighty.index[0]}`, for {weighty.iloc[0]} of the "
+            f"{weighty.sum()} proxies."
         )
     for proxy, part in quality[quality["role"] != "calibration proxy"].groupby("proxy", sort=False):
         if len(part) > 1:
