@@ -31,6 +31,7 @@ from realign_utils.arithmetic import compare_arithmetic
 from realign_utils.errors import UserError
 from realign_utils.features import extract, name_of_device
 from realign_utils.images import load_images, manifest, mosaic
+from realign_utils.parameters import larger_name
 from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
 from realign_utils.store import write_text
@@ -67,6 +68,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "classes": "all",
     "resolution": 32,
 }
+larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
 calibration_proxies = {  # further image sets, by which proxies are compared and nothing is ever chosen
     "pixels_4": {
         "number": 250,
@@ -157,12 +159,13 @@ chosen.groupby("mechanism")[["family", "params_m"]].agg(
 # ## The images
 #
 # The *proxies* are images that everyone has; they stand for the portal's secret ones. The *evaluation*, where there is one, is held
-# out: nothing is chosen by it. The *calibration proxies*, if any, differ from each other in one thing, such as the resolution; by them
-# `4_calibrate` finds which kind of proxy predicts best, and nothing is chosen by them either. A sample takes as many images of each class as
-# of any other and depends only on the seed.
+# out: nothing is chosen by it. A sample takes as many images of each class as of any other and depends only on the seed. A *larger* set
+# begins with the very images of its proxy and goes on; it serves the learning curve alone. The *calibration proxies*, if any, differ from each
+# other in one thing, such as the resolution; by them `4_calibrate` finds which kind of proxy predicts best. Nothing is chosen by either.
 
 # %%
 sources = {**proxies, **({"evaluation": evaluation} if evaluation else {}), **calibration_proxies}
+sources |= {larger_name(p): {**proxies[p], "number": number} for p, number in larger.items()}
 image_sets = {name: load_images(source, name=name) for name, source in sources.items()}
 pd.DataFrame(
     {

@@ -31,6 +31,7 @@ from realign_utils.comparison import compare
 from realign_utils.comparison_files import write_comparison
 from realign_utils.features import images_of, read_features
 from realign_utils.images import groups_of
+from realign_utils.parameters import larger_name
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.settings import device_of_arithmetic
@@ -41,6 +42,7 @@ enter_project()  # paths below are relative to it, wherever the notebook was ope
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
 resamples = 200  # random nine tenths of the images, from which standard errors come
+larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
 curve_sizes = [50, 100, 200, 500, 1000, 2000, 5000]  # numbers of images in the learning curve
 seed = 0  # seed of the search and of the figures
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
@@ -88,9 +90,13 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # The interval is over *other images of the same kind*. Photographs are drawn one by one. The demo's patches are not independent: those of one
 # cell of a photograph overlap. So whole cells are drawn, and the interval is over other cells; with few cells it is wide.
 #
+# A second way checks the first: the **jackknife** leaves out each image, or each cell, once, and has no random numbers in it.
+# `4_calibrate` sets its standard errors beside those of the subsets.
+#
 # The subsets are taken from the Gram matrices that are there already. Where these are too large for the memory, smaller subsets are
-# computed from the features, and the debiased estimator's spread stands for both. In the same pass smaller samples are drawn, for the
-# learning curves of `4_calibrate`; the largest sizes are drawn only a few times. A GPU is then advisable.
+# computed from the features, the debiased estimator's spread stands for both, and there is no jackknife. In the same pass smaller samples
+# are drawn, for the learning curves of `4_calibrate`; the largest sizes are drawn only a few times. A GPU is then advisable. A larger set
+# of images, which serves the curve alone, gets half of the subsets.
 #
 # **Chance** is the value that is left when one model's images are shuffled: what unrelated models would have. Mean and deviation over
 # all shuffles are known in closed form, so nothing is shuffled.
@@ -100,6 +106,7 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 
 # %%
 where = device_of_arithmetic(device)
+fewer = {larger_name(proxy): max(20, resamples // 2) for proxy in larger}
 compared = {}
 for place, name in enumerate(track(sets, "CKA of all pairs")):
     rows = index[index["images"] == name]
@@ -108,7 +115,7 @@ for place, name in enumerate(track(sets, "CKA of all pairs")):
         names=list(rows["model"]),
         identifiers=[images_of(store, file) for file in rows["file"]],
         groups=groups_of(pd.read_csv(Path(runs) / "images" / f"{name}.csv")),
-        resamples=resamples,
+        resamples=fewer.get(name, resamples),
         sizes=curve_sizes,
         seed=seed + place,  # sets of images are drawn apart, as they are apart
         device=where,

@@ -26,6 +26,7 @@
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import Markdown
 
 from realign_utils.ablation import beside_random_pools, judge_pools
 from realign_utils.calibrate import (
@@ -42,20 +43,18 @@ from realign_utils.calibration_sets import (
     places_of_pools,
     set_score_table,
 )
+from realign_utils.claims import show_claim
+from realign_utils.claims_evidence import Study
 from realign_utils.comparison_files import read_comparison
-from realign_utils.features import read_features
+from realign_utils.features import images_of, read_features
 from realign_utils.homogeneity import homogeneous_against_mixed
 from realign_utils.homogeneity_pairs import homogeneity_pairs_table
-from realign_utils.intervals import (
-    learning_curves,
-    mean_intervals,
-    measure_table,
-    paired_differences,
-    with_image_intervals,
-)
+from realign_utils.learning_curves import learning_curves
 from realign_utils.matrices import read_matrix
+from realign_utils.measure_tables import measure_table
 from realign_utils.measures import MEASURES
 from realign_utils.objectives import plausible
+from realign_utils.parameters import larger_name
 from realign_utils.prediction import prediction_tables
 from realign_utils.principles import principles_table
 from realign_utils.profiles import enter_project
@@ -63,11 +62,18 @@ from realign_utils.progress import track
 from realign_utils.proxy_quality import image_facts, proxy_quality_table
 from realign_utils.registry import members as members_of
 from realign_utils.registry import read_registry
+from realign_utils.score_intervals import (
+    chosen_on,
+    jackknife_sentence,
+    mean_intervals,
+    paired_differences,
+    with_image_intervals,
+)
 from realign_utils.set_samples import composed_sets
 from realign_utils.settings import device_of_arithmetic
 from realign_utils.stability import regret_table
 from realign_utils.store import write_text
-from realign_utils.uncertainty import LARGE
+from realign_utils.subsets import LARGE
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
@@ -102,6 +108,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "classes": "all",
     "resolution": 32,
 }
+larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
 calibration_proxies = {  # further image sets, by which proxies are compared and nothing is ever chosen
     "pixels_4": {
         "number": 250,
@@ -272,6 +279,17 @@ write_text(Path(runs) / "calibration.csv", calibration.to_csv(index_label="submi
 calibration.round(4)
 
 # %% [markdown]
+# The paper prints the same division for its own four sets. Its last digit should come out of its own table:
+
+# %%
+images = {"proxies": proxies, "reference_proxy": reference_proxy, "evaluation": evaluation}
+options = {"registry": registry, "submissions": submissions, "families": families}
+study = Study(runs, estimator=estimator, **images, **options)
+show_claim("s1_ratio", study)
+
+# %% [markdown]
+# A real score of two printed digits leaves the third digit of a ratio open; as printed, the quotient is the one shown.
+#
 # ## Which proxy ranks the submissions as the evaluation does?
 #
 # The share of the pairs of submissions that a proxy puts in the right order; one half is chance. A handful of submissions makes this
@@ -293,16 +311,24 @@ agreement.round(3).to_frame()
 # random subsets of the images that `2_cka` kept. It is over other images of the same kind; for the demo's patches, over other places of the
 # same photographs. *Chance* is what a set of unrelated models would score on as many images.
 #
-# What the interval does not hold: a set chosen *on* these images owes part of its score to them. Only the score on images by which
-# nothing was chosen, the evaluation, is free of that optimism.
+# What the interval does not hold: a set chosen *on* these images owes part of its score to them (*chosen_here*). Only the score on
+# images by which nothing was chosen, the evaluation, is free of that optimism.
 
 # %%
 names = {name: list(table["model"]) for name, table in tables.items()}
+chosen = chosen_on(submissions)
 estimators = ("biased", "debiased")
 compared = {s: {e: read_comparison(Path(runs) / "cka", s, e) for e in estimators} for s in sets}
-intervals = mean_intervals(compared, names)
+intervals = mean_intervals(compared, names, chosen)
 write_text(Path(runs) / "submission_intervals.csv", intervals.to_csv(index=False))
 intervals[intervals["estimator"] == estimator].drop(columns="estimator").round(4)
+
+# %% [markdown]
+# The column *jackknife* is the standard error by another way, which leaves out each image (each cell of a photograph) once and has no
+# random numbers in it. Expect the two to agree within a third; where they do not, the score hangs on few images.
+
+# %%
+Markdown(jackknife_sentence(intervals))
 
 # %% [markdown]
 # ## Is a lead more than chance?
@@ -311,22 +337,29 @@ intervals[intervals["estimator"] == estimator].drop(columns="estimator").round(4
 # differences to be narrower than those of the scores: sets whose own intervals overlap may still differ surely.
 
 # %%
-differences = paired_differences(compared, names)
+differences = paired_differences(compared, names, chosen)
 write_text(Path(runs) / "submission_differences.csv", differences.to_csv(index=False))
 differences[differences["estimator"] == estimator].drop(columns="estimator").round(4)
 
 # %% [markdown]
 # *Higher* names the set that leads on these images at the 95 % level. Where it says "too close to call", the table's order may be an accident
-# of the sample, however many digits are printed. Of many comparisons between sets that do not differ, one in some twenty would seem sure by
-# chance alone: a lead whose interval only just excludes zero is weak evidence.
+# of the sample, however many digits are printed. Two warnings. Where one of the two was chosen on these very images (*chosen_here*), its
+# lead owes something to that, of which the interval knows nothing. And of many comparisons between sets that do not differ, one in some twenty
+# would seem sure by chance alone, so a lead whose interval only just excludes zero is weak evidence. Where a conclusion hangs on several
+# differences at once, the report asks for more than 95 % of each, by their number.
 #
 # ## Would more images have helped?
 #
 # The mean CKA of each set against the number of images. Expect the biased estimate to fall as images are added, and its chance level with
-# it; the debiased one should stay level and only get surer. The interval is that of *one* sample of so many images.
+# it; the debiased one should stay level and only get surer. The interval is that of *one* sample of so many images. Beyond a proxy's own
+# images the curve goes on with its larger set, which begins with the very same images (`larger`).
 
 # %%
-curves = learning_curves(compared, names)
+compared_larger = {
+    p: {e: read_comparison(Path(runs) / "cka", larger_name(p), e) for e in estimators}
+    for p in larger
+}
+curves = learning_curves(compared, names, compared_larger)
 write_text(Path(runs) / "learning_curve.csv", curves.to_csv(index=False))
 shown = curves[(curves["images"] == reference_proxy) & (curves["estimator"] == "biased")]
 shown.pivot(index="n", columns="submission", values="mean").round(4)
@@ -345,13 +378,16 @@ shown.pivot(index="n", columns="submission", values="mean").round(4)
 # %%
 index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
 where = device_of_arithmetic(device)
+
+# %%
 found = []
 for s in track(sets, "other measures"):
-    read_set = {
-        n: [read_features(store, index[s, m])[:LARGE].copy() for m in ms] for n, ms in names.items()
-    }
+    files = {n: [index[s, m] for m in ms] for n, ms in names.items()}
+    seen = {n: [images_of(store, f) for f in each] for n, each in files.items()}
+    read_set = {n: [read_features(store, f)[:LARGE].copy() for f in fs] for n, fs in files.items()}
+    options = {n: {"names": names[n], "identifiers": seen[n], "device": where} for n in names}
     by_measure = {
-        measure: {n: compute(features, device=where).cpu() for n, features in read_set.items()}
+        measure: {n: compute(read_set[n], **options[n]).cpu() for n in names}
         for measure, compute in MEASURES.items()
     }
     found.append(measure_table(by_measure, s))
@@ -376,6 +412,15 @@ within = pd.concat([family_similarity(read[s][1], groups).assign(images=s) for s
 within = with_image_intervals(within, {s: compared[s][estimator] for s in sets}, groups)
 write_text(Path(runs) / "family_similarity.csv", within.to_csv(index=False))
 within.pivot(index="family", columns="images", values="mean")[sets].round(3)
+
+# %% [markdown]
+# Figure 4's caption says that the coarse proxy inflates CKA in every family, and section 1 that the low-resolution one does ViTs an injustice:
+
+# %%
+show_claim("coarse_inflates", study)
+
+# %%
+show_claim("reference_underestimates_vit", study)
 
 # %% [markdown]
 # A family that is alike on every set of images is alike; one that is alike on one set only shares the classes of that set.

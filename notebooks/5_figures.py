@@ -17,8 +17,9 @@
 # # What do the results look like?
 #
 # The paper's Figures 2 to 7 and the two calibration scatters, drawn from what `2_cka`, `3_select` and `4_calibrate` left. Nothing is
-# decided here: every number in a picture is read from the data that it shows. Each figure is saved as PNG, SVG and PDF. At the end the
-# same functions draw the two matrices that the paper itself published only as pictures.
+# decided here: every number in a picture is read from the data that it shows. Each figure is saved as PNG, SVG and PDF, and as JSON what
+# it answers to a pointer in the HTML report: the names and values of its cells and points. At the end the same functions draw the two
+# matrices that the paper itself published only as pictures.
 
 # %%
 from pathlib import Path
@@ -30,9 +31,13 @@ from IPython.display import Image
 from realign_utils import calibration_set_figures, pair_figures, selection_figures
 from realign_utils import figures as draw
 from realign_utils.calibration_sets import judge_of
-from realign_utils.embedding import embed
+from realign_utils.claims import show_claim
+from realign_utils.claims_evidence import Study
+from realign_utils.comparison_files import read_comparison
+from realign_utils.embedding import embed, resampled_maps
 from realign_utils.figure_style import mark_models
 from realign_utils.matrices import read_matrix
+from realign_utils.objectives import plausible
 from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
 from realign_utils.search import greedy
@@ -115,6 +120,7 @@ known = read_registry(registry)
 groups = {m: family for family, which in families.items() for m in choose(known, which).index}
 others = {m: f"other {mechanism}" for m, mechanism in known["mechanism"].items() if m not in groups}
 marks = mark_models(groups | others)
+study = Study(runs, proxies, reference_proxy, evaluation, estimator, registry, highlight=highlight)
 
 # %% [markdown]
 # ## Figure 2: one submission, pair by pair
@@ -151,12 +157,25 @@ Image(f"{stem}.png", retina=True)
 everywhere = {
     name: {s: read[s][1][np.ix_(places, places)] for s in sets} for name, places in rows.items()
 }
-stem = draw.save(draw.overview(everywhere), figures, "overview")
+stem = draw.save(draw.overview(everywhere, members), figures, "overview")
 Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
 # Down a column the models and their order stay, only the images change. A pattern that fades on the way down belonged to the images; one
 # that stays belongs to the models.
+#
+# ## All models, pair by pair
+#
+# The submissions are chosen from this matrix. Expect blocks along the diagonal, and look at the bars whether a block is a family.
+
+# %%
+everyone = draw.Panel(f"All models on {reference_proxy}", similarity, models)
+stem = draw.save(draw.registry_heatmap(everyone, marks), figures, "all_models")
+Image(f"{stem}.png", retina=True)
+
+# %% [markdown]
+# The order comes from the similarities alone. A bar of one colour beside a bright block is a family that sees alike; a bright block of several
+# colours is likeness that the family does not explain; dark lines are models unlike all others.
 #
 # ## Figure 4: within families
 #
@@ -176,10 +195,15 @@ Image(f"{stem}.png", retina=True)
 #
 # Multidimensional scaling puts every model where its distances to the others come as close as possible to 1 − CKA. *Stress* is the
 # relative error that remains (0: none; Kruskal called 0.2 poor). Only distances mean anything: the axes could be
-# turned.
+# turned. The images are a sample, so the map is drawn again from forty matrices that other images might have given, each laid onto the first
+# by turning and shifting: the faint points. A model whose cloud is wide has no sure place.
 
 # %%
 embedding = embed(similarity, seed=seed)
+resamples = read_comparison(Path(runs) / "cka", reference_proxy, estimator).resamples
+clouds = resampled_maps(plausible(resamples)[:40], embedding)
+
+# %%
 picture = draw.embedding_map(
     models,
     embedding,
@@ -187,14 +211,21 @@ picture = draw.embedding_map(
     chosen=members[highlight],
     title=f"{titles[highlight]}, on {reference_proxy}",
     families=known["family"].to_dict(),
+    resampled=clouds,
+    similarity=similarity,
 )
 stem = draw.save(picture, figures, "fig5_map")
 Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
 # Stars close together are what the search looked for, so their closeness proves nothing. What may be learnt is *which* region they lie
-# in, and whether models of one family lie together though nobody asked them to.
-#
+# in, and whether models of one family lie together though nobody asked them to. So the paper's claim of a tight cluster is judged on a map
+# of other images, beside random sets:
+
+# %%
+show_claim("cluster_tight", study)
+
+# %% [markdown]
 # ## Figure 6: what each model contributes
 #
 # The mean similarity of each model to the others of the set, with the range over those others.
@@ -208,8 +239,13 @@ Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
 # The axis does not start at zero; the points, not lengths, are compared. A spread of the means that is small against the ranges says
-# that no member is an outlier, though single pairs may differ much.
-#
+# that no member is an outlier, though single pairs may differ much. The paper calls a spread of 0.07 narrow; here, on images by which the set
+# was not chosen:
+
+# %%
+show_claim("spread_narrow", study)
+
+# %% [markdown]
 # ## Figure 7: the path of the search
 #
 # How the mean falls as the greedy stage adds models. A fixed list was not searched; for it the greedy stage is run on its own members.
@@ -231,15 +267,18 @@ Image(f"{stem}.png", retina=True)
 # %% [markdown]
 # A mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall; that it flattens does not show that
 # the set is the best. The dotted line does, where there is one: no set of this size lies above it, and the gap below it is all that a
-# better search could win.
+# better search could win. What *near-optimal* is to mean is drawn in: the grey band is a hundredth of the bound. Without a bound it lies about
+# the curve's own end, and says from where on the curve is level.
 #
 # ## Calibration: proxy against real
 #
-# A point on the line would be a proxy that tells the truth; a cloud *parallel* to it, one that ranks rightly all the same.
+# A point on the line would be a proxy that tells the truth; a cloud *parallel* to it, one that ranks rightly all the same. The crosses are 95 %
+# intervals, over other images of the same kind.
 
 # %%
 real = "portal" if portal else "held-out images"
-scatter = draw.calibration_scatter(calibration, list(proxies), real=real)
+sure = pd.read_csv(Path(runs) / "submission_intervals.csv").query("estimator == @estimator")
+scatter = draw.calibration_scatter(calibration, list(proxies), real=real, intervals=sure)
 stem = draw.save(scatter, figures, "calibration")
 Image(f"{stem}.png", retina=True)
 
@@ -363,7 +402,13 @@ stem = draw.save(draw.heatmap(published_panel, published_marks), figures, "publi
 Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
-# The title gives the lowest pair: no cell is near 0.55. Beside it the matrix of S1, whose models were never named:
+# The title gives the lowest pair. Is it the caption's?
+
+# %%
+show_claim("s4_minimum", study)
+
+# %% [markdown]
+# Beside it the matrix of S1, whose models were never named:
 
 # %%
 _, diverse = read_matrix("params/published/s1_cifar100_cka_digitised.csv")
@@ -383,7 +428,7 @@ stem = draw.save(averages, figures, "published_fig6")
 Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
-# They are the first three. Its Figure 7 has the mean converge "by model 12"; a greedy search on the paper's own matrix does this:
+# They are the first three. Its Figure 7 has the mean converge "by model 12"; a greedy search on the paper's own matrix may do so, or not:
 
 # %%
 steps = greedy(published, len(published))[1]
@@ -392,5 +437,10 @@ stem = draw.save(curve, figures, "published_fig7")
 Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
-# There is no plateau: the mean falls with every model to the last, and the twenty are the whole set, so that its end says nothing
-# of how good the search was.
+# Look for a plateau from model 12 on.
+
+# %%
+show_claim("s4_flat", study)
+
+# %% [markdown]
+# And the twenty are the whole set, so that the end of this curve says nothing of how good the search was.

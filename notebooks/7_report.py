@@ -19,7 +19,7 @@
 # %% tags=["remove", "imports"]
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import JSON, Markdown, display
 
 from realign_utils.calibration_results import (
     by_pool_shown,
@@ -35,20 +35,32 @@ from realign_utils.calibration_results import (
     read_calibration,
     transfer_shown,
 )
-from realign_utils.findings import findings
-from realign_utils.intervals import (
-    VERDICTS,
-    against_images,
-    by_measure,
-    lead_sentence,
-    leads,
-    steady_from,
+from realign_utils.claims import (
+    against_sentence,
+    counts,
+    listed,
+    read_claims,
+    scorecard,
+    scorecard_shown,
 )
-from realign_utils.matrices import read_matrix
+from realign_utils.claims_evidence import Study
+from realign_utils.claims_trail import examples, trail
+from realign_utils.intervals import CLOSE, ERROR
+from realign_utils.learning_curves import (
+    against_images,
+    few_and_many_sentence,
+    steady_sentence,
+)
+from realign_utils.measure_tables import by_measure
 from realign_utils.profiles import enter_project
-from realign_utils.published import quantities, settle
 from realign_utils.report import figure, table
 from realign_utils.results import durations, model_counts, provenance, read_results
+from realign_utils.score_intervals import (
+    jackknife_sentence,
+    jackknife_table,
+    lead_sentence,
+    leads,
+)
 from realign_utils.selection_results import (
     alternatives_shown,
     contested,
@@ -59,12 +71,15 @@ from realign_utils.selection_results import (
     read_selection,
     regret_shown,
 )
+from realign_utils.store import write_text
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
 # %% tags=["parameters", "remove"]
 profile = "demo"  # name of the profile
 title = "small models trained on patches of photographs"  # what was compared, below the title of the report
+authors = []  # named by the report and the blog post
+tags = ["representational alignment", "CKA", "reproduction"]  # keywords of the blog post
 k = 8  # models in a submission
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 figures = "figures/demo"  # folder of the figures; not given: figures/<profile>
@@ -151,6 +166,26 @@ submissions = {  # the sets to submit
 highlight = "S4"  # the submission of Figures 2, 5, 6 and 7
 contrast = "S1"  # the submission beside it in Figure 3
 portal = None  # CSV of published portal scores; null: none
+evaluation = {  # held-out images that stand for the portal's; null: none at hand
+    "number": 500,
+    "seed": 0,
+    "kind": "patches",
+    "split": "evaluation",
+    "classes": "all",
+    "resolution": 32,
+}
+registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
+families = {  # groups of Figure 4: queries on the registry's columns, or names
+    "blur/ResNet": "family.str.contains('res|densenet')",
+    "hybrid attention": "mechanism == 'hybrid'",
+    "pure ViT": "mechanism == 'attention'",
+}
+pools = {  # candidate models: 'all', a query on the registry's columns, or names
+    "full": "all",
+    "attention": "mechanism in ['attention', 'hybrid']",
+    "cnn": "mechanism == 'convolution' and family.str.contains('res|densenet|darknet')",
+    "cnn_and_light_hybrids": "mechanism in ['convolution', 'hybrid'] and family.str.contains('res|densenet|darknet|botnet|halonet')",
+}
 zoo = {  # the small models to train first; null: none
     "table": "params/zoo.csv",
     "models": "all",
@@ -170,30 +205,32 @@ zoo = {  # the small models to train first; null: none
 results = read_results(runs)
 compared, tried = model_counts(results)
 scores = results.calibration
-roles = {"highlight": highlight, "contrast": contrast}
-proxy_options = {"reference_proxy": reference_proxy, "proxies": list(proxies)}
-found = findings(results, estimator=estimator, **proxy_options, **roles)
-verdicts = found["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
+roles = {"highlight": highlight, "contrast": contrast, "submissions": submissions}
+images = {"proxies": proxies, "reference_proxy": reference_proxy, "evaluation": evaluation}
+groups = {"registry": registry, "families": families, "pools": pools}
+card = scorecard(Study(runs, estimator=estimator, **images, **groups, **roles), read_claims())
+write_text(f"{runs}/scorecard.csv", card.to_csv())
+verdicts = counts(card).loc["all"]
 scored = scores["real"].notna().any()
 known = "real" if scored else reference_proxy
 score_name = "real score" if scored else f"score on {reference_proxy}, in want of an evaluation,"
 best = scores[known].idxmax()
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Abstract
 
-# %%
+# %% tags=["blog"]
 numbers = " and ".join(dict.fromkeys(str(source["number"] or "all") for source in proxies.values()))
 text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align Challenge, on the profile *{profile}* ({title}).
 The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
 of one kind of architecture keep their alignment on new images better than mixed sets do. Here {compared} of {tried} models
 were compared on {len(proxies)} proxies of {numbers} images each. The best {score_name} is
-{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(found)} of the paper's findings {verdicts["holds"]} hold in this
-run, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too close to call, and {verdicts["not testable"]} cannot be
-tested in it ([@tbl:findings])."""
+{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(card)} statements of the paper that were checked, on its own
+figures or on this run, {verdicts["holds"]} hold, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too close to call, and
+{verdicts["not testable"]} cannot be tested here ([@tbl:scorecard]). {against_sentence(card)}"""
 display(Markdown(text.replace("\n", " ")))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Introduction
 #
 # Do independently trained networks come to represent images alike? The Re-Align Challenge makes the question a game: the Blue Team
@@ -201,9 +238,9 @@ display(Markdown(text.replace("\n", " ")))
 # computes CKA on two proxy sets of images, selects by a greedy search with local refinement, and reports that *architecture
 # homogeneity* predicts the real score better than the proxy score does.
 #
-# The numbers below are this run's; the paper's stand in [@tbl:published-scores] and [@tbl:own-figures].
+# The numbers below are this run's; the paper's stand in [@tbl:published-scores] and, claim by claim, in [@sec:which-of-the-papers-claims-hold].
 
-# %%
+# %% tags=["blog"]
 registered = len(pd.read_csv("params/registry.csv"))
 classes = [
     len(source.get("classes", [])) for source in proxies.values() if source.get("classes") != "all"
@@ -218,7 +255,7 @@ sources = [f"`{name}` ({source['kind']})" for name, source in proxies.items()]
 plain = f"{tried} models with their own weights were compared on {' and '.join(sources)}."
 display(Markdown(analogy.replace("\n", " ").replace("[", "").replace("]", "") if zoo else plain))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Methods
 #
 # ### Objective
@@ -248,7 +285,7 @@ display(
     )
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Optimisation
 #
 # Three stages, as in the paper: a greedy set grown from the most similar pair; best-improvement exchanges of one model, until none
@@ -260,7 +297,7 @@ display(
     Markdown(f"Each search here made {restarts} restarts from random sets of $k = {k}$ models.")
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Results
 #
 # Figures 2 to 7 bear the paper's numbers (its Figure 1 is not among those that it describes); later ones follow.
@@ -270,7 +307,7 @@ display(
 # The table of the paper's section 3.1. *Real* is the score that counts, and the calibration ratio is real divided by the score on the
 # reference proxy.
 
-# %%
+# %% tags=["blog"]
 real_is = (
     "the portal's published score" if portal else "the score on the held-out evaluation images"
 )
@@ -282,7 +319,7 @@ unscored = (
 )
 display(Markdown(spread.replace("\n", " ") if scored else unscored))
 
-# %%
+# %% tags=["blog"]
 held_out = ["evaluation"] if portal and "evaluation" in scores else []
 shown = scores.assign(models=results.submissions["models"])
 shown = shown[["title", "models", *proxies, *held_out, "real", "ratio"]].reset_index()
@@ -299,11 +336,11 @@ table(
     file=f"{runs}/calibration.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # The paper's own table, for its models and the portal's secret images, is [@tbl:published-scores]. Compare the *pattern*, not the
 # values: which proxy promises more, which submissions it promises too much, and who comes out first.
 
-# %%
+# %% tags=["blog"]
 published_scores = pd.read_csv("params/portal.csv")
 table(
     published_scores.drop(columns="place"),
@@ -334,10 +371,10 @@ table(
     file=f"{runs}/submissions.csv",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The submitted set
 
-# %%
+# %% tags=["blog"]
 display(
     Markdown(
         f"[@fig:heatmap] shows the CKA of every pair of {highlight}, [@fig:comparison] compares it with {contrast}. "
@@ -354,11 +391,11 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # A block brighter than its surroundings is a group within the set; a dark row is a model that the set could do without. The title names
 # the darkest pair. Whether a set is *homogeneous* shows only beside another one, on the same colours:
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig3_comparison",
     f"{highlight} and {contrast} on one colour scale, on `{reference_proxy}`.",
@@ -378,15 +415,14 @@ figure(
     "fig:per-model",
     number=6,
     source="notebooks/5_figures.ipynb",
-    width="80%",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Families of architectures
 #
 # The mean CKA within families ([@fig:families]), and a map of all models in which those that see alike lie close ([@fig:map]).
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig4_families",
     "Mean CKA within families on each set of images. Intervals: jackknife over models, 95 %.",
@@ -395,11 +431,11 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # Compare families by their intervals, not by their bars: a family of a few models has few pairs. Longer bars on one set of images for
 # *all* families say something of the images, nothing of the families. The map shows the same similarities at once:
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig5_map",
     f"Multidimensional scaling of 1 − CKA on `{reference_proxy}`; stars mark {highlight}.",
@@ -408,12 +444,12 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### The path of the search
 #
 # How the mean falls as the greedy stage adds models ([@fig:trajectory]).
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/fig7_trajectory",
     f"Mean CKA of the greedy set of {highlight} against its size, and the result after swaps and restarts.",
@@ -423,7 +459,7 @@ figure(
     width="50%",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # The mean over more and more pairs cannot stay at the level of the best pair, so the curve must fall. That it flattens does not show
 # that the set is the best one; the upper bound does, where there is one.
 #
@@ -448,7 +484,7 @@ table(
     file=f"{runs}/pools.csv",
 )
 
-# %%
+# %% tags=["blog"]
 display(Markdown(pools_sentence(firm.pools, reference_proxy, judge)))
 figure(
     f"{figures}/pools",
@@ -457,14 +493,14 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
 # that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
 # mixed ones whose proxy score is the same. A positive difference alone does not favour the thesis: it also follows where the models of one
 # mechanism score higher on average. So it stands beside what remains of it when the names of the mechanisms are exchanged among models of
 # like proxy quality, on average and at most; *in favour* is a difference above all of those.
 
-# %%
+# %% tags=["blog"]
 if len(firm.homogeneity):
     display(
         table(
@@ -753,20 +789,20 @@ if len(transfer_shown(firmer.pairs)):
 # The interval of a score ([@tbl:intervals]) is that of its expectation on as many other images of the same kind. It comes from random
 # subsets of the images, drawn *without* replacement. The plain bootstrap draws with replacement; but an image drawn twice is a pair of
 # equal images for every model, which all models find alike, so that CKA would come out too high. What the interval does not hold: a set
-# that was chosen on these very images owes them part of its score, which the evaluation does not share.
+# that was *chosen here*, on these very images, owes them part of its score, which the evaluation does not share.
 
 # %%
-key = ["images", "submission"]
-main = results.intervals[results.intervals["estimator"] == estimator].set_index(key)
-other = {e: part.set_index(key) for e, part in results.intervals.groupby("estimator")}
+by_set = results.intervals.set_index(["images", "submission"])
+other = dict(list(by_set.groupby("estimator")))
+main, other_name = other[estimator], {"biased": "debiased", "debiased": "biased"}[estimator]
 sure = main[["n", "mean", "low", "high"]].rename(columns={"mean": f"{estimator} CKA"})
 sure["chance"] = other["biased"]["chance"]
-other_name = "debiased" if estimator == "biased" else "biased"
 sure[f"{other_name} CKA"] = other[other_name]["mean"]
+sure["chosen here"] = main["chosen_here"].astype(bool)
 table(
     sure.reset_index(),
-    f"Mean pairwise CKA of each submission ({estimator} estimator) with its 95 % interval, what unrelated models would have "
-    f"on as many images (chance, biased estimator), and the {other_name} value.",
+    f"Mean pairwise CKA of each submission ({estimator}) with its 95 % interval, what unrelated models would have on as many images "
+    f"(chance, biased), the {other_name} value, and whether it was chosen on these images.",
     "tbl:intervals",
     digits=4,
     file=f"{runs}/submission_intervals.csv",
@@ -775,6 +811,23 @@ table(
 # %% [markdown]
 # A biased value minus its chance level is *not* the debiased value: the chance level is that of unrelated models, and the more alike
 # models are, the less the bias adds. Only where both estimators agree do the number of images and the dimensions not matter.
+#
+# Are the standard errors behind these intervals right? The jackknife finds them another way ([@tbl:jackknife]): it leaves out each image
+# once, or each group of images that belong together, and has no random numbers in it.
+
+# %%
+display(Markdown(jackknife_sentence(results.intervals)))
+table(
+    jackknife_table(results.intervals),
+    "Standard error of each submission's mean, by random subsets and by the jackknife, and the ratio of the two.",
+    "tbl:jackknife",
+    digits=4,
+    formats={f"{e}, ratio": ".2f" for e in ("biased", "debiased")},
+    file=f"{runs}/submission_intervals.csv",
+)
+
+# %% [markdown]
+# Where the ratio is far from 1, few images carry the score, and the larger of the two errors is the one to believe.
 #
 # Whether one set leads another is a question of its own. Both are scored on the same images, so what an image adds to both cancels, and the
 # interval of the *difference* ([@tbl:leads]) may be much narrower than those of the scores: expect some leads to be sure although the
@@ -786,25 +839,29 @@ lead = leads(main.reset_index(), differences)
 table(
     lead,
     "How far each submission is ahead of the next on each set of images, with the 95 % interval of the lead (paired, on the "
-    "same images). Too close to call: the interval holds zero.",
+    "same images). Too close to call: the interval holds zero. Chosen here: one of the two was chosen on these images, and the interval "
+    "knows nothing of what the lead owes to that.",
     "tbl:leads",
     digits=4,
     file=f"{runs}/submission_differences.csv",
 )
 
-# %% [markdown]
-# A lead is worth what its interval says, not what its digits say: of twenty leads between sets that do not differ at all, one would be called sure.
-
 # %%
 judged_on = "evaluation" if "evaluation" in set(results.intervals["images"]) else reference_proxy
 display(Markdown(lead_sentence(lead, main.reset_index(), judged_on)))
+rule = f"""A lead is worth what its interval says, not what its digits say. Where a verdict of this report hangs on several differences
+at once, it asks for more: a statement about all of them *holds* only if every 95 % interval is above zero, which keeps its error at
+{ERROR:.0%}; it *does not hold* only if one of $k$ differences is surely negative by an interval of level 1 − {ERROR:g} / $k$ (Holm's rule, where
+several signs must be right together), since of many differences some seem sure by chance."""
+display(Markdown(rule.replace("\n", " ")))
 
 # %% [markdown]
 # ### Few images and many
 #
 # [@fig:learning] shows each score against the number of images, [@tbl:few-and-many] CKA, its chance level and the debiased value side by side.
 # The biased estimate falls as images are added, as its chance level does; the debiased one should stay level and only get surer. An
-# interval at $n$ images is that of one sample of $n$ images.
+# interval at $n$ images is that of one sample of $n$ images. Every larger number begins with the images of the smaller one; beyond a
+# proxy's own images, the further ones serve this curve alone.
 
 # %%
 figure(
@@ -822,33 +879,24 @@ figure(
 # %%
 curves = results.curves
 numbers = sorted(curves.loc[curves["images"] == reference_proxy, "n"].unique())
-side_by_side = against_images(curves, reference_proxy, [numbers[0], 500])
+own = int(main.loc[reference_proxy, "n"].max())
+side_by_side = against_images(curves, reference_proxy, [numbers[0], own])
 table(
     side_by_side,
     f"CKA (biased) with the 95 % interval of one sample of $n$ images, its chance level, and the debiased value, on "
-    f"`{reference_proxy}`, for {' and '.join(f'{n:,}' for n in side_by_side['n'].unique())} images, the last all that there are.",
+    f"`{reference_proxy}`, for {', '.join(f'{n:,}' for n in side_by_side['n'].unique())} images; submissions were chosen and scored on {own:,}.",
     "tbl:few-and-many",
     digits=4,
     file=f"{runs}/learning_curve.csv",
 )
 
 # %%
-everything = side_by_side[side_by_side["n"] == numbers[-1]]
-excess = (everything["biased"] - everything["debiased"]).max()
-reach = ((everything["high"] - everything["low"]) / 2).max()
-steady = {s: steady_from(curves, differences, s, estimator) for s in curves["images"].unique()}
-order = [f"{n or 'no lead is sure'} (`{s}`)" for s, n in steady.items()]
-heavier = (
-    "sampling error outweighs the bias" if reach > excess else "bias outweighs the sampling error"
-)
-text = f"""At {numbers[-1]:,} images the biased estimate is above the debiased one by {excess:.4f} at most; the intervals reach
-{reach:.4f} to either side at most. So at this number of images the {heavier}; to halve the intervals would take four times as many independent ones. The
-leads that are sure with all images are the same way round from so many images on: {", ".join(order)}."""
-display(Markdown(text.replace("\n", " ")))
+display(Markdown(few_and_many_sentence(side_by_side)))
+display(Markdown(steady_sentence(curves, differences, estimator)))
 
 # %% [markdown]
-# More images are one parameter away: `realign run demo -p profile=many -p proxies.cifar100_like.number=2000`. The profile `large` takes
-# the 10,000 images that the paper hopes for.
+# To halve an interval takes four times as many independent images; patches of the same places are not independent. More images for the
+# curve of a proxy are one parameter away, `larger`; the profile `large` takes the 10,000 images that the paper hopes for throughout.
 #
 # ### Other measures than CKA
 #
@@ -881,48 +929,51 @@ text = f"""On *{judged_on}* biased CKA has {by_cka}. Of the {len(rest)} other me
 [@tbl:leads] may turn by chance, whatever the measure."""
 display(Markdown(text.replace("\n", " ")))
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Discussion
 #
-# ### The paper's findings on this run
+# ### Which of the paper's claims hold
 #
-# Each verdict is computed from this run's files. A comparison of scores *holds* only if the 95 % interval of the difference excludes zero;
-# otherwise it is too close to call. The portal's scores, of unknown images, are taken as they are. A finding that does not hold in the demo says something about the demo's small world,
-# not necessarily about the paper's; a finding that holds shows that the mechanism can arise.
+# The scorecard: every statement of the paper that can be checked, from its abstract to its appendices (`params/claims.csv`), each with what was
+# found and a verdict that is computed. Some are settled by the paper's own figures, tables and appendix, in every profile: two matrices were
+# read off its heatmaps (±0.002 a cell), the bars off Figure 4. A number then *holds* if it lies within the tolerance beside it. The
+# others are settled by this run: there a comparison holds only if its whole 95 % interval agrees, does not hold if none of it does, and is
+# too close to call otherwise; of several comparisons the weakest is shown, and the verdict is on all of them ([@sec:how-sure-are-these-numbers]).
+# Sets are compared on images by which they were not chosen.
 
-# %%
+# %% tags=["blog"]
 table(
-    found,
-    "The paper's findings, with this run's numbers and verdicts.",
-    "tbl:findings",
-    markdown=["finding", "here"],
+    counts(card),
+    "How many claims have which verdict, by what settles them.",
+    "tbl:scorecard",
+    file=f"{runs}/scorecard.csv",
 )
 
 # %% [markdown]
-# ### The paper against its own figures
-#
-# Two matrices of the paper were read off its figures ([@tbl:own-figures]; ±0.002 a cell), so that some of its statements can be
-# checked in every profile. Expect the means to agree, since they are sums over many cells, and look at the statements about single cells
-# and about the shape of the greedy trajectory.
+# A claim that does not hold in the demo says something of the demo's small world, not necessarily of the paper's; one that holds shows that
+# the mechanism can arise. What does not hold by the paper's own figures does not hold in any world. Here are all of them, by what they are about.
 
 # %%
-own = [read_matrix(f"params/published/{s}_cifar100_cka_digitised.csv")[1] for s in ("s4", "s1")]
-values = quantities(*own, published_scores.set_index("submission"))
-table(
-    settle(pd.read_csv("params/claims.csv"), values),
-    "Statements of the paper, as published and as computed from its own figures and tables.",
-    "tbl:own-figures",
-    digits=4,
-    file="params/claims.csv",
-)
+for number, topic in enumerate(card["topic"].unique(), 1):
+    display(
+        table(
+            scorecard_shown(card, topic),
+            f"Claims on {topic}: what the paper publishes, what was found (with its 95 % interval), by what, and why.",
+            f"tbl:claims-{number}",
+            file=f"{runs}/scorecard.csv",
+        )
+    )
 
 # %% [markdown]
+# Verdicts stand for what can be said from four submissions, or from one run. Read the reasons before the words: several claims are true of
+# the paper's numbers and need not be true of another run's, and the reverse.
+#
 # ### Proxy against evaluation
 #
 # [@fig:calibration] sets the proxy scores against the real ones: a proxy that calibrates well puts the submissions on a line through
 # the origin, and one that ranks well keeps their order.
 
-# %%
+# %% tags=["blog"]
 figure(
     f"{figures}/calibration",
     "Score on each proxy against the real score; the line is equality.",
@@ -930,23 +981,19 @@ figure(
     source="notebooks/5_figures.ipynb",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ### Limitations
 #
 # A handful of submissions makes every statement about calibration coarse. With few images biased CKA is too high, the more so
 # the more dimensions the features have; how much here, [@sec:few-images-and-many] says. The layer is the registry's penultimate one; others may align differently.
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # ## Conclusion
 
-# %%
-failing = found.loc[found["verdict"] == "does not hold", "finding"]
-untested = found.loc[found["verdict"] == "not testable", "finding"]
-close = found.loc[found["verdict"] == "too close to call", "finding"]
-text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}."
-text += f" Not confirmed here: {'; '.join(failing)}." if len(failing) else ""
-text += f" Too close to call: {'; '.join(close)}." if len(close) else ""
-text += f" Not testable here: {'; '.join(untested)}." if len(untested) else ""
+# %% tags=["blog"]
+text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}. {against_sentence(card)}"
+close = listed(card, CLOSE)
+text += f" Too close to call: {'; '.join(f'“{claim}”' for claim in close)}." if close else ""
 display(Markdown(text))
 
 # %% [markdown]
@@ -1013,3 +1060,33 @@ table(
     digits=1,
     file=f"{runs}/run.json",
 )
+
+# %% [markdown]
+# ## Appendix E: from a number back to its images
+#
+# For the first claim of each of three verdicts that rests on images, the way back: the row of the scorecard, the file with the number, the
+# cell that wrote it, the features that it came from, and the images behind those, with hashes.
+
+# %%
+for number, (name, row) in enumerate(examples(card).iterrows(), 1):
+    display(
+        table(
+            trail(row, runs),
+            f"“{row['text']}” ({row['verdict']}): claim `{name}`, back to its images.",
+            f"tbl:trail-{number}",
+            file=f"{runs}/scorecard.csv",
+        )
+    )
+
+# %% [markdown]
+# Each image is a row of the last file, with its identifier and the hash of its content, by which a second run finds the very same images.
+
+# %% [markdown] tags=["remove"]
+# ## What heads the blog post
+#
+# The cells tagged *blog* are the post in `blog/post.md`. This cell gives its authors, keywords and description.
+
+# %% tags=["remove", "front-matter"]
+outcome = f"{verdicts['holds']} of {len(card)} claims hold, {verdicts['does not hold']} do not"
+what = f"A re-execution on {compared} models ({title}): {outcome}."
+display(JSON({"authors": authors, "tags": tags, "description": what}))

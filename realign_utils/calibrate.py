@@ -54,7 +54,7 @@ def family_similarity(
     rows = []
     for family, members in families.items():
         values = pair_values(similarity, members)
-        mean = float(values.mean()) if len(values) else np.nan
+        mean = mean_similarity(similarity, members) if len(values) else np.nan
         margin = 1.96 * _jackknife_error(similarity, list(members))
         rows.append((family, mean, len(members), len(values), mean - margin, mean + margin))
     return pd.DataFrame(rows, columns=["family", "mean", "models", "pairs", "low", "high"])

@@ -97,7 +97,8 @@ def cka_matrix(
     UserError
         Naming the model: not a matrix of real numbers, not as many images as the first model or
         fewer than 4, other images or another order by `identifiers`, NaN or infinite values,
-        constant features, another type or device than the first model's. Or fewer than two models.
+        constant features, another type or device than the first model's, another's name. Or fewer
+        than two models.
     """
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)

@@ -43,7 +43,7 @@ def run(profile: str, first: str | None, overrides: Sequence[str]) -> None:
 @click.argument("profile", default="demo")
 @click.option("-p", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a parameter.")
 def report(profile: str, overrides: Sequence[str]) -> None:
-    """Render report.html and report.pdf of PROFILE again, without computing anything."""
+    """Render report.html, report.pdf and the blog post of PROFILE again; nothing is computed."""
     from realign_utils import pipeline, profiles
 
     for path in pipeline.render_report(*profiles.load(profile, overrides)):
@@ -198,6 +198,30 @@ def check(submission: Path, profile: str | None) -> None:
     if reasons:
         raise UserError("\n".join(f"{submission}: {reason}" for reason in reasons))
     click.echo(f"{submission}: valid, {len(entered.entries)} entries, {entered.track} track")
+
+
+@commands.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="All of it, as data.")
+def compare(first: str, second: str, file: Path | None) -> None:
+    """Say which numbers differ between two runs, by how much, and why.
+
+    FIRST and SECOND are folders of results (runs/demo) or names of profiles. Scores come with
+    their change in the first run's standard errors. Exit code 0: no number differs; 1: some do;
+    2: a run is missing or damaged.
+    """
+    from realign_utils.compare_runs import compare_runs
+    from realign_utils.compare_text import as_data, lines_of
+    from realign_utils.run_files import find_run, read_run
+
+    found = compare_runs(*(read_run(find_run(name)) for name in (first, second)))
+    for line in lines_of(found):
+        click.echo(line)
+    if file:
+        click.echo(f"written: {write_json(file, as_data(found))}")
+    if found.differ:
+        sys.exit(1)
 
 
 def _say_what_is_missing(parameters: Parameters, root: Path) -> None:

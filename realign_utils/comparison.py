@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,24 @@ import torch
 from realign_utils.calibrate import pair_values
 from realign_utils.chance import Chance, chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, cka_of_sums, gram_sums
+from realign_utils.errors import UserError
 from realign_utils.grams import MEMORY, GramStack
+from realign_utils.jackknife import jackknifed, sums_without_each
 from realign_utils.progress import track
-from realign_utils.uncertainty import (
+from realign_utils.subsets import (
     LARGE,
-    Interval,
-    Resamples,
     draw_plan,
     draw_subsets,
-    mean_of_pairs,
-    moved_to,
+    group_members,
     stack_if_it_fits,
     subset_sums,
+)
+from realign_utils.uncertainty import (
+    Interval,
+    Resamples,
+    check_level,
+    mean_of_pairs,
+    moved_to,
     warn_of_undefined,
 )
 
@@ -55,6 +62,9 @@ class Comparison:
         By number of images, ascending and below n: (draws, m, m), CKA on subsets of so many.
     curve_chance : mapping of int to torch.Tensor
         By the same numbers: (m, m), mean of the subsets' chance levels.
+    jackknife : Resamples, optional
+        The values without each image, or each group: a check of `resamples`. None where the Gram
+        stack did not fit the memory.
     """
 
     names: tuple[str, ...]
@@ -63,6 +73,7 @@ class Comparison:
     chance: Chance
     curve: Mapping[int, torch.Tensor]
     curve_chance: Mapping[int, torch.Tensor]
+    jackknife: Resamples | None = None
 
     @property
     def similarity(self) -> torch.Tensor:
@@ -81,6 +92,12 @@ class Comparison:
         """Mean of one set less that of another, with its interval: on the same images, paired."""
         one, other = self.places(first), self.places(second)
         return self.resamples.of(lambda c: mean_of_pairs(c, one) - mean_of_pairs(c, other))
+
+    def jackknife_error(self, models: Sequence[str]) -> float:
+        """Standard error of a set's mean by the jackknife; NaN where there is none."""
+        if self.jackknife is None:
+            return float("nan")
+        return self.jackknife.of_mean(self.places(models)).standard_error
 
     def mean_chance(self, models: Sequence[str]) -> float:
         """Mean over the pairs of a set of what CKA would be for unrelated models."""
@@ -158,9 +175,10 @@ def compare(
     """Compare all pairs of models by both estimators, with intervals, chance and learning curve.
 
     Where the Gram stack fits the memory (8 m n² bytes), subsets are taken from it; a resample is
-    nine tenths of the images. Where it does not, each subset is computed from its features; a
-    resample has half of the images, at most `LARGE`, and the biased estimator's spread is the
-    debiased one's (`realign_utils.uncertainty` says why). Beyond `LARGE` the learning curve draws
+    nine tenths of the images, and a jackknife checks the standard errors. Where it does not, each
+    subset is computed from its features; a resample has half of the images, at most `LARGE`, the
+    biased estimator's spread is the debiased one's (`realign_utils.uncertainty` says why), and
+    there is no jackknife. Beyond `LARGE` the learning curve draws
     so many fewer subsets that no size costs more than those of `LARGE`: the whole then costs a few
     evaluations of all images.
 
@@ -188,9 +206,11 @@ def compare(
     Raises
     ------
     UserError
-        As `cka_matrix`; or if there are fewer than 5 images, fewer than 2 resamples, or sizes
-        below 4.
+        As `cka_matrix`; or if there are fewer than 5 images or groups, fewer than 2 resamples, a
+        size that is no whole number from 4, or an impossible level: before any work begins.
     """
+    check_level(level)
+    sizes = _checked_sizes(sizes)
     keywords: dict[str, Any] = {"names": names, "device": device, "memory": memory}
     stack = stack_if_it_fits(features, identifiers=identifiers, **keywords)
     source = features if stack is None else stack
@@ -203,12 +223,13 @@ def compare(
     warn_of_undefined(names, spread["debiased"])
     if not plan.close:
         spread["biased"] = moved_to(estimates["biased"], spread["debiased"])
+    left_out = _without_each(stack, groups, estimates, level) if stack else {}
     # Each size has random numbers of its own, so that a size more or less changes no other.
     curve = {
         size: _on_subsets(
             source, draw_subsets(n, size, _draws(size, resamples), [seed, size]), **keywords
         )
-        for size in sorted(set(sizes))
+        for size in sizes
         if size < n
     }
     return {
@@ -221,8 +242,35 @@ def compare(
             chance=chance(total, estimator=estimator),
             curve={size: found[estimator][0] for size, found in curve.items()},
             curve_chance={size: found[estimator][1] for size, found in curve.items()},
+            jackknife=left_out.get(estimator),
         )
         for estimator in ESTIMATORS
+    }
+
+
+def _checked_sizes(sizes: Sequence[int]) -> list[int]:
+    """Numbers of images of a learning curve, ascending, each once."""
+    for size in sizes:
+        if not isinstance(size, Integral) or size < 4:
+            raise UserError(f"learning curve at {size!r} images; whole numbers from 4 are allowed")
+    return sorted({int(size) for size in sizes})
+
+
+def _without_each(
+    stack: GramStack,
+    groups: Sequence[Any] | None,
+    estimates: Mapping[str, torch.Tensor],
+    level: float,
+) -> dict[str, Resamples]:
+    """By estimator: the jackknife, both from one pass."""
+    found: dict[str, list[torch.Tensor]] = {estimator: [] for estimator in estimates}
+    count = len(group_members(stack.diagonal.shape[1], groups))
+    for sums in track(sums_without_each(stack, groups), "jackknife", count):
+        for estimator, values in found.items():
+            values.append(cka_of_sums(sums, estimator).cpu())
+    return {
+        estimator: jackknifed(estimates[estimator], torch.stack(values), stack, level)
+        for estimator, values in found.items()
     }
 
 

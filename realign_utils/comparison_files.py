@@ -34,8 +34,8 @@ def write_comparison(folder: str | os.PathLike[str], images: str, comparison: Co
         Labelled square CSVs: ``.csv`` the similarity; ``_standard_error``, ``_lower`` and
         ``_upper`` of its 95 % interval; ``_chance`` and ``_chance_deviation``, mean and standard
         deviation of what unrelated models have. ``_resamples.safetensors``: the upper triangles
-        on subsets of the images, (subsets, pairs) in float32, of which `read_comparison` makes the
-        interval of any other number.
+        on subsets of the images and without each image or group, (subsets, pairs) in float32, of
+        which `read_comparison` makes the interval of any other number.
     """
     stem, names = Path(folder) / f"{images}_{comparison.estimator}", comparison.names
     write_matrix(f"{stem}.csv", names, comparison.similarity)
@@ -54,10 +54,11 @@ def write_comparison(folder: str | os.PathLike[str], images: str, comparison: Co
 
 def _write_resamples(path: Path, comparison: Comparison) -> None:
     """One tensor and one note: safetensors writes several in an order that changes from run to run."""
-    main, curve = comparison.resamples, comparison.curve
+    main, curve, left_out = comparison.resamples, comparison.curve, comparison.jackknife
     pairs = np.triu_indices(len(comparison.names), 1)
     blocks = [main.matrices, *curve.values()]
     blocks += [level[None] for level in comparison.curve_chance.values()]
+    blocks += [left_out.matrices] if left_out else []
     # C order: safetensors writes the bytes as they lie, and indexing leaves them transposed
     rows = torch.cat(blocks).numpy()[:, *pairs].astype(np.float32, order="C")
     note = {
@@ -67,6 +68,7 @@ def _write_resamples(path: Path, comparison: Comparison) -> None:
         "groups": main.groups,
         "resamples": [main.size, len(main.matrices)],
         "curve": [[size, len(matrices)] for size, matrices in curve.items()],
+        "jackknife": [left_out.size, len(left_out.matrices)] if left_out else None,
     }
     data = safetensors.numpy.save({"values": rows}, {"realign": json.dumps(note)})
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
@@ -88,25 +90,27 @@ def read_comparison(folder: str | os.PathLike[str], images: str, estimator: str)
             note, rows = json.loads(file.metadata()["realign"]), file.get_tensor("values")
         of_models, (size, draws), curve = note["models"], note["resamples"], note["curve"]
         groups = tuple(note["groups"]) if note.get("groups") else None
-        lengths = [draws, *(length for _, length in curve), *(1 for _ in curve)]
-        parts = _square(rows, len(of_models)).split(lengths)
+        sizes, left_out = [size for size, _ in curve], note["jackknife"] or [0, 0]
+        lengths = [draws, *(length for _, length in curve), *(1 for _ in curve), left_out[1]]
+        main, *parts, without = _square(rows, len(of_models)).split(lengths)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
         wrong = "is damaged" if path.exists() else "is missing"
         raise UserError(f"{path} {wrong}: run 2_cka again") from None
     if tuple(of_models) != names:
         raise UserError(f"{path} is of other models than {stem}.csv: run 2_cka again")
-    sizes = [size for size, _ in curve]
+    of_all = {"n": note["images"], "level": note["level"]}
+    estimate = torch.from_numpy(similarity)
+    each_group = (left_out[1] - 1, left_out[1]) if groups else None
     return Comparison(
         names=names,
         estimator=estimator,
-        resamples=Resamples(
-            torch.from_numpy(similarity), parts[0], size, note["images"], note["level"], groups
-        ),
+        resamples=Resamples(estimate, main, size, groups=groups, **of_all),
         chance=Chance(_read(f"{stem}_chance.csv"), _read(f"{stem}_chance_deviation.csv")),
-        curve=dict(zip(sizes, parts[1 : 1 + len(sizes)], strict=True)),
-        curve_chance={
-            size: part[0] for size, part in zip(sizes, parts[1 + len(sizes) :], strict=True)
-        },
+        curve=dict(zip(sizes, parts[: len(sizes)], strict=True)),
+        curve_chance={n: part[0] for n, part in zip(sizes, parts[len(sizes) :], strict=True)},
+        jackknife=Resamples(estimate, without, left_out[0], groups=each_group, **of_all)
+        if len(without)
+        else None,
     )
 
 

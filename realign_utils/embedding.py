@@ -13,6 +13,8 @@ from scipy.spatial.distance import squareform
 
 MAXIMUM_ITERATIONS = 2000
 RELATIVE_TOLERANCE = 1e-9
+RESAMPLED_TOLERANCE = 1e-6
+"""Of the maps that are drawn as faint points only."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,34 @@ def embed(similarity: np.ndarray, *, seed: int = 0, restarts: int = 8) -> Embedd
     return Embedding(coordinates, stress)
 
 
+def resampled_maps(matrices: np.ndarray, reference: Embedding) -> np.ndarray:
+    """Map the models on matrices that other images might have given, each laid onto a reference.
+
+    Parameters
+    ----------
+    matrices : numpy.ndarray, shape (r, m, m)
+        Similarities, e.g. some of `objectives.plausible`.
+    reference : Embedding
+        The map of all images: each search starts there, and `align` brings its end back, so that
+        what is left is what the images change.
+
+    Returns
+    -------
+    numpy.ndarray, shape (r, m, 2)
+        NaN for a model that the reference does not place.
+    """
+    placed = np.isfinite(reference.coordinates).all(axis=1)
+    start = reference.coordinates[placed]
+    maps = np.full((len(matrices), len(placed), 2), np.nan)
+    if placed.sum() < 2:
+        return maps
+    for index, matrix in enumerate(matrices):
+        target = _known_dissimilarity(matrix)[np.ix_(placed, placed)]
+        _, points = _smacof(target, start, RESAMPLED_TOLERANCE)
+        maps[index, placed] = align(points, start)
+    return maps
+
+
 def align(coordinates: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Move one map onto another by turning, mirroring and shifting (orthogonal Procrustes).
 
@@ -138,7 +168,9 @@ def _classical(dissimilarity: np.ndarray) -> np.ndarray:
     return vectors[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 0.0))
 
 
-def _smacof(dissimilarity: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
+def _smacof(
+    dissimilarity: np.ndarray, start: np.ndarray, tolerance: float = RELATIVE_TOLERANCE
+) -> tuple[float, np.ndarray]:
     """Majorise the raw stress until it stands still; unknown pairs have weight 0."""
     weights = np.isfinite(dissimilarity) & ~np.eye(len(dissimilarity), dtype=bool)
     target = np.where(weights, dissimilarity, 0.0)
@@ -147,7 +179,7 @@ def _smacof(dissimilarity: np.ndarray, start: np.ndarray) -> tuple[float, np.nda
     for _ in range(MAXIMUM_ITERATIONS):
         distances = _distances(points)
         error = float((weights * (target - distances) ** 2).sum())
-        if previous - error <= RELATIVE_TOLERANCE * error:
+        if previous - error <= tolerance * error:
             break
         previous = error
         ratios = np.divide(target, distances, out=np.zeros_like(target), where=distances > 0)

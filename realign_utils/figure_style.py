@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 from collections import Counter
@@ -18,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from realign_utils.store import write_atomically
+from realign_utils.pointer import answers
+from realign_utils.store import write_atomically, write_text
 
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.3, 6.8
 """Widths in inches for which every size below is chosen."""
@@ -208,7 +210,9 @@ def number(value: float, digits: int = 3) -> str:
 
 def fit(text: str, inches: float) -> str:
     """A title on one or two lines of this length; what they cannot hold is cut."""
-    return "\n".join(textwrap.wrap(text, int(inches * 16.5), max_lines=2, placeholder=" …"))
+    width = int(inches * 16.5)
+    lines = textwrap.wrap(text, width, max_lines=2, placeholder=" …", break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def known_pairs(similarity: np.ndarray) -> np.ndarray:
@@ -230,7 +234,9 @@ def shared_limits(similarities: Iterable[np.ndarray], step: float = 0.05) -> tup
 
 
 def save(figure: Figure, folder: str | os.PathLike[str], name: str) -> Path:
-    """Write a figure as PNG (200 dpi), SVG and PDF; equal figures give equal bytes.
+    """Write a figure as PNG (200 dpi), SVG and PDF, and as JSON what it answers to a pointer.
+
+    Equal figures give equal bytes.
 
     Parameters
     ----------
@@ -251,8 +257,16 @@ def save(figure: Figure, folder: str | os.PathLike[str], name: str) -> Path:
         If the folder cannot be written.
     """
     stem = Path(folder) / name
+    with house_style():
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # else each format lays out a little differently
     for kind, metadata in _UNDATED.items():
         write_atomically(f"{stem}.{kind}", _writer(figure, kind, metadata))
+    answered = answers(figure)
+    if answered:
+        write_text(f"{stem}.json", json.dumps(answered, ensure_ascii=False, allow_nan=False))
+    else:
+        Path(f"{stem}.json").unlink(missing_ok=True)  # of an earlier figure of this name
     return stem
 
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from realign_utils import pointer
 from realign_utils.calibration_figures import calibration_ratios, calibration_scatter
 from realign_utils.figure_style import (
     BLUE,
@@ -22,6 +23,7 @@ from realign_utils.figure_style import (
     DOUBLE_COLUMN,
     FAINT,
     INK,
+    MISSING,
     OTHER,
     SIMILARITY_LABEL,
     SINGLE_COLUMN,
@@ -35,9 +37,12 @@ from realign_utils.figure_style import (
     point,
     save,
 )
-from realign_utils.heatmaps import Panel, heatmap, heatmaps, overview
+from realign_utils.heatmaps import Panel, heatmap, heatmaps, overview, registry_heatmap
 from realign_utils.learning_curve_figure import learning_curves
 from realign_utils.map_figure import embedding_map
+
+NEAR = 0.01
+"""The share of a mean similarity that still counts as near-optimal."""
 
 __all__ = [
     "Panel",
@@ -50,6 +55,7 @@ __all__ = [
     "heatmaps",
     "learning_curves",
     "overview",
+    "registry_heatmap",
     "save",
     "trajectory",
 ]
@@ -103,6 +109,15 @@ def _bars(
     )  # fmt: skip
     for colour, width in (("white", 3.0), (INK, 1.2)):
         axes.hlines(places, rows["low"], rows["high"], color=colour, linewidth=width)
+    told = [
+        [
+            f"mean {number(row.mean)}, {number(row.low)} to {number(row.high)}",
+            f"{row.pairs:.0f} pairs",
+        ]
+        for row in rows[["mean", "low", "high", "pairs"]].itertuples(index=False)
+    ]
+    at = np.column_stack([rows["mean"], places])
+    pointer.points(axes, at, [f"{family} on {label}" for family in rows.index], told)
     for place, mean, pairs in zip(places, rows["mean"], rows["pairs"], strict=True):
         count = f"{pairs:.0f} pair{'' if pairs == 1 else 's'}"
         text = f"{number(mean)}  ({count})" if np.isfinite(mean) else "no pairs"
@@ -151,6 +166,12 @@ def average_similarity(
         axes.hlines(place, row["min"], row["max"], color=FAINT, linewidth=0.8)
         axes.plot(row["mean"], place, **point(look), ms=5.5)
         _at_right(axes, place, number(row["mean"]))
+    ranges = zip(table["mean"], table["min"], table["max"], strict=True)
+    told = [
+        [f"mean {number(mean)}, from {number(low)} to {number(high)}"] for mean, low, high in ranges
+    ]
+    places = np.column_stack([table["mean"], np.arange(len(table))])
+    pointer.points(axes, places, list(table.index), told)
     overall = np.nanmean(others)
     axes.axvline(overall, color=INK, linewidth=0.8, linestyle=DASHED, zorder=0)
     axes.set_yticks(np.arange(len(table)), table.index)
@@ -188,19 +209,22 @@ def trajectory(
     final : float
         Score of the full set after swaps and restarts; NaN where there was no search.
     upper_bound : float
-        What no set of the full size can exceed, so that "near-optimal" is the gap below it; NaN
-        where there is none.
+        What no set of the full size can exceed; NaN where there is none.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One column wide.
+        One column wide. What "near-optimal" means is a band: within `NEAR` of the upper bound, or,
+        without one, of the last mean, which says from where on the curve has levelled.
     """
     figure = Figure(figsize=(SINGLE_COLUMN, 2.7), layout="constrained")
     axes = figure.add_subplot()
     last, reached = sizes[-1], mean_similarity[-1]
     label = f"greedy: {number(reached, 4)} at {last} models"
     axes.plot(sizes, mean_similarity, "o-", color=BLUE, ms=3.5, label=label)
+    told = [[f"mean CKA {number(value, 4)}"] for value in mean_similarity]
+    places = np.column_stack([sizes, mean_similarity])
+    pointer.points(axes, places, [f"{size} models" for size in sizes], told)
     if np.isfinite(final):
         label = f"after swaps and restarts: {number(final, 4)}"
         axes.axhline(final, color=VERMILION, linewidth=1, linestyle=DASHED, zorder=1)
@@ -208,9 +232,25 @@ def trajectory(
     if np.isfinite(upper_bound):
         label = f"upper bound at {last} models: {number(upper_bound, 4)}"
         axes.axhline(upper_bound, color=INK, linewidth=0.8, linestyle=":", label=label)
+    _near_band(axes, sizes, mean_similarity, upper_bound)
     axes.set(xlabel="number of models", ylabel="mean pairwise linear CKA\n(similarity, 1 = same)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.12)
     axes.set_title(fit(title, 2.7))
     figure.legend(loc="outside lower center")
     return figure
+
+
+def _near_band(
+    axes: Axes, sizes: Sequence[int], means: Sequence[float], upper_bound: float
+) -> None:
+    """Shade what counts as near-optimal: just below the bound, or about the curve's own end."""
+    if np.isfinite(upper_bound):
+        low, high = (1 - NEAR) * upper_bound, upper_bound
+        label = f"within {NEAR:.0%} of the bound".replace("%", " %")
+    else:
+        low, high = (1 - NEAR) * means[-1], (1 + NEAR) * means[-1]
+        outside = [size for size, mean in zip(sizes, means, strict=True) if not low <= mean <= high]
+        first = next((size for size in sizes if size > max(outside, default=0)), sizes[-1])
+        label = f"within {NEAR:.0%} of the last mean: from {first} models on".replace("%", " %")
+    axes.axhspan(low, high, color=MISSING, zorder=0, linewidth=0, label=label)

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class Catalogue:
         From the indices of chosen images to their SHA-256 and a reader of the i-th chosen one.
     border : int
         Pixels that the reader cuts off each side.
+    drawn : bool
+        Whether these images are a sample already, to be taken as they come.
     """
 
     dataset_name: str
@@ -46,6 +48,7 @@ class Catalogue:
     labels: Sequence[str]
     open: Callable[[Sequence[int]], tuple[list[str], Reader]]
     border: int = 0
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def of_patches(options: Mapping[str, Any]) -> Catalogue:
     identifiers, labels, pixels = patches.cut(
         options["split"], classes, options["number"], options["seed"], options["resolution"]
     )
-    return _of_pixels("patches", identifiers, labels, pixels)
+    return replace(_of_pixels("patches", identifiers, labels, pixels), drawn=True)
 
 
 def of_imagefolder(options: Mapping[str, Any]) -> Catalogue:

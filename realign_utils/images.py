@@ -118,11 +118,13 @@ def load_images(
     duplicates = [key for key, times in Counter(catalogue.identifiers).items() if times > 1]
     if duplicates:
         raise UserError(f"{name}: two images are called {duplicates[0]!r}")
-    chosen = (
-        sample(catalogue.identifiers, catalogue.labels, options["number"], options["seed"], name)
-        if identifiers is None
-        else _find(catalogue.identifiers, identifiers, name)
-    )
+    if identifiers is not None:
+        chosen = _find(catalogue.identifiers, identifiers, name)
+    elif catalogue.drawn:
+        chosen = list(range(len(catalogue.identifiers)))
+    else:
+        listed = catalogue.identifiers, catalogue.labels
+        chosen = sample(*listed, options["number"], options["seed"], name)
     sha256, reader = catalogue.open(chosen)
     for identifier, found in zip(identifiers or (), sha256, strict=False):
         if wanted and wanted[identifier] != found:

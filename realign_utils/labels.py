@@ -76,6 +76,7 @@ def near(
     **style
         Text properties.
     """
+    style = {"path_effects": [withStroke(linewidth=1.5, foreground="white")]} | style
     figure = axes.get_figure()
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -85,7 +86,7 @@ def near(
     for label, point in zip(labels, points, strict=True):
         text = axes.annotate(
             label, point, xytext=(0, 0), textcoords="offset points", ha="center", va="center",
-            path_effects=[withStroke(linewidth=1.5, foreground="white")], **style,
+            **style,
         )  # fmt: skip
         box = text.get_window_extent()
         places = []

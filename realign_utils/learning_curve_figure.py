@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from realign_utils import pointer
 from realign_utils.figure_style import (
     DASHED,
     DOUBLE_COLUMN,
@@ -17,6 +18,7 @@ from realign_utils.figure_style import (
     house_style,
     legend_below,
     marks_of,
+    number,
 )
 
 ACROSS = 3
@@ -74,6 +76,11 @@ def _values(axes: Axes, table: pd.DataFrame, looks: dict[str, Mark]) -> None:
             continue
         axes.fill_between(curve["n"], curve["low"], curve["high"], color=look.colour, alpha=0.15)
         axes.plot(curve["n"], curve["mean"], color=look.colour, marker=look.marker, ms=4)
+        told = [
+            [f"{row.n:,} images: {number(row.mean, 4)}", f"{number(row.low)} to {number(row.high)}"]
+            for row in curve[["n", "mean", "low", "high"]].itertuples(index=False)
+        ]
+        pointer.points(axes, curve[["n", "mean"]].to_numpy(float), [name] * len(curve), told)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
 

@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from realign_utils import pointer
 from realign_utils.embedding import Embedding
 from realign_utils.figure_style import (
     DOUBLE_COLUMN,
+    FAINT,
     INK,
     OTHER,
     Mark,
@@ -23,6 +27,7 @@ from realign_utils.figure_style import (
     legend_below,
     number,
     shorten,
+    widest_text,
 )
 from realign_utils.labels import beside, near
 
@@ -37,6 +42,7 @@ def embedding_map(
     title: str,
     families: Mapping[str, str] | None = None,
     resampled: np.ndarray | None = None,
+    similarity: np.ndarray | None = None,
 ) -> Figure:
     """Draw the models in the plane, the chosen ones as stars (the paper's Figure 5).
 
@@ -54,37 +60,70 @@ def embedding_map(
     families : mapping of str to str, optional
         Each model's family; families of three and more are named where there is room.
     resampled : numpy.ndarray, shape (r, m, 2), optional
-        Maps of r resamples of the images, aligned to `embedding`, drawn as faint clouds.
+        Maps that other images might have given (`embedding.resampled_maps`), drawn as faint clouds.
+    similarity : numpy.ndarray, shape (m, m), optional
+        With it the pointer is told each model's nearest ones: on a map of some stress they need
+        not lie nearest.
 
     Returns
     -------
     matplotlib.figure.Figure
-        All models on the left, the surroundings of the chosen ones on the right; two columns wide.
+        All models above, the surroundings of the chosen ones below with their names; two columns
+        wide.
     """
     points = embedding.coordinates
     placed = np.isfinite(points).all(axis=1)
     stars = np.isin(names, list(chosen)) & placed
-    figure = Figure(figsize=(DOUBLE_COLUMN, 3.9), layout="constrained")
-    whole, part = figure.subplots(1, 2, width_ratios=[1.55, 1])
+    heights = [3.1, max(2.1, 0.15 * stars.sum())]
+    figure = Figure(figsize=(DOUBLE_COLUMN, sum(heights) + 1.7), layout="constrained")
+    whole, part = figure.subplots(2, 1, height_ratios=heights)
     looks = [marks.get(name, OTHER) for name in names]
     for axes, size in ((whole, 3.5), (part, 4.5)):
         _points(axes, points, looks, stars, size, resampled)
-        axes.set(aspect="equal", anchor="N", xlabel="dimension 1 (1 − linear CKA)")
-    whole.set_ylabel("dimension 2")
-    whole.set_title(f"{fit(title, 3.0)}\n{placed.sum()} models, stress {number(embedding.stress)}")
-    (left, right), (bottom, top) = _surroundings(points[stars], ratio=0.62)
+        axes.set(aspect="equal", anchor="W", ylabel="dimension 2")
+        axes.set_xlabel("dimension 1 (1 − linear CKA)")
+        pointer.points(axes, points, names, _told(names, looks, stars, families, similarity))
+    whole.set_title(f"{fit(title, 6)}\n{placed.sum()} models, stress {number(embedding.stress)}")
+    labels = shorten(np.array(names)[stars].tolist())
+    room = DOUBLE_COLUMN - 1.1 - widest_text(labels or [""])
+    (left, right), (bottom, top) = _surroundings(points[stars], ratio=min(1.6, room / heights[1]))
     part.set(xlim=(left, right), ylim=(bottom, top))
-    part.set_title(f"the submitted {stars.sum()} (stars)\nenlarged from the frame")
-    frame = Rectangle((left, bottom), right - left, top - bottom, fill=False, ec=INK, lw=0.6)
+    part.set_title(f"the submitted {stars.sum()} (stars), enlarged from the frame")
+    size = (right - left, top - bottom)
+    frame = Rectangle((left, bottom), *size, fill=False, ec=FAINT, lw=0.6, zorder=0)
     whole.add_patch(frame)
-    beside(part, points[stars], shorten(np.array(names)[stars].tolist()))
-    star = handle(Mark("submitted, in its group's colour", "white", "*"), size=8)
-    legend_below(figure, looks, star, loc="outside lower center")
+    beside(part, points[stars], labels)
+    others = [handle(Mark("submitted, in its group's colour", "white", "*"), size=8)]
+    if resampled is not None:
+        cloud = f"where other images might put it ({len(resampled)} draws)"
+        others.append(Line2D([], [], linestyle="", marker=".", color=FAINT, ms=2.5, label=cloud))
+    legend_below(figure, looks, *others, loc="outside lower center")
     if families:
-        _name_families(
-            whole, points[placed], [families.get(n, "") for n in np.array(names)[placed]]
-        )
+        named = [families.get(name, "") for name in np.array(names)[placed]]
+        _name_families(whole, points[placed], named)
     return figure
+
+
+def _told(
+    names: Sequence[str],
+    looks: Sequence[Mark],
+    stars: np.ndarray,
+    families: Mapping[str, str] | None,
+    similarity: np.ndarray | None,
+) -> list[list[str]]:
+    """What the pointer is told of each model: group, family, whether submitted, nearest models."""
+    told = []
+    for row, (name, look) in enumerate(zip(names, looks, strict=True)):
+        family = (families or {}).get(name, "")
+        lines = [f"{look.label}{', family ' + family if family else ''}"]
+        lines += ["submitted"] if stars[row] else []
+        if similarity is not None:
+            others = np.where(np.arange(len(names)) == row, np.nan, similarity[row])
+            order = np.argsort(-np.nan_to_num(others, nan=-np.inf), kind="stable")[:3]
+            near = [f"{names[i]} {number(others[i])}" for i in order if np.isfinite(others[i])]
+            lines += [f"most alike (CKA): {', '.join(near)}"] if near else []
+        told.append(lines)
+    return told
 
 
 def _points(
@@ -97,7 +136,8 @@ def _points(
 ) -> None:
     if resampled is not None:
         for index, look in enumerate(looks):
-            axes.plot(*resampled[:, index].T, ".", color=look.colour, ms=1, alpha=0.25, zorder=1)
+            cloud = resampled[:, index].T
+            axes.plot(*cloud, ".", color=look.colour, ms=2.4, mew=0, alpha=0.4, zorder=1)
     for look in dict.fromkeys(looks):
         member = np.array([other == look for other in looks])
         plain, star = points[member & ~stars], points[member & stars]
@@ -120,4 +160,5 @@ def _name_families(axes: Axes, points: np.ndarray, families: Sequence[str], leas
     large = [f for f, count in Counter(families).most_common() if f and count >= least]
     member = [np.array([family == other for other in families]) for family in large]
     centres = np.array([np.median(points[rows], axis=0) for rows in member]).reshape(-1, 2)
-    near(axes, centres, large, obstacles=points, optional=True, style="italic")
+    halo = [withStroke(linewidth=3, foreground="white")]  # the frame may run below a name
+    near(axes, centres, large, obstacles=points, optional=True, style="italic", path_effects=halo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from math import isfinite
@@ -121,6 +122,9 @@ def check_features(
     names = [f"model {place}" for place in range(len(features))] if names is None else list(names)
     if len(names) != len(features):
         raise UserError(f"{len(names)} names for {len(features)} feature matrices")
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise UserError(f"{name}: {times} models have this name; each needs one of its own")
     matrices = [_matrix(name, matrix) for name, matrix in zip(names, features, strict=True)]
     n, kind = len(matrices[0]), _type_name(matrices[0])
     for name, matrix in zip(names, matrices, strict=True):

@@ -165,6 +165,11 @@ class Parameters(_Section):
 
     profile: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="name of the profile")
     title: str = Field(description="what was compared, below the title of the report")
+    authors: list[str] = Field([], description="named by the report and the blog post")
+    tags: list[str] = Field(
+        ["representational alignment", "CKA", "reproduction"],
+        description="keywords of the blog post",
+    )
     registry: str | list[str] = Field(
         description="CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own"
     )
@@ -226,6 +231,10 @@ class Parameters(_Section):
         [50, 100, 200, 500, 1000, 2000, 5000],
         description="numbers of images in the learning curve",
     )
+    larger: dict[FileName, Annotated[int, Field(ge=5)]] = Field(
+        {},
+        description="more images of a proxy, for its learning curve alone",
+    )
     k: int = Field(20, ge=2, description="models in a submission")
     restarts: int = Field(500, ge=1, description="random initialisations of the search")
     seed: int = Field(0, ge=0, description="seed of the search and of the figures")
@@ -248,9 +257,18 @@ class Parameters(_Section):
 
 
 def image_sources(parameters: Parameters) -> dict[str, BaseModel]:
-    """All image sets of a profile by name: proxies, ``evaluation`` if any, calibration proxies."""
+    """All image sets of a profile: proxies, ``evaluation``, larger sets, calibration proxies."""
     held_out = {"evaluation": parameters.evaluation} if parameters.evaluation else {}
-    return {**parameters.proxies, **held_out, **parameters.calibration_proxies}
+    larger = {
+        larger_name(proxy): parameters.proxies[proxy].model_copy(update={"number": number})
+        for proxy, number in parameters.larger.items()
+    }
+    return {**parameters.proxies, **held_out, **larger, **parameters.calibration_proxies}
+
+
+def larger_name(proxy: str) -> str:
+    """Name of the set of images that begins with a proxy's and goes on beyond them."""
+    return f"{proxy}_larger"
 
 
 def documentation() -> str:

@@ -28,6 +28,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
+from realign_utils.blog import write_post
 from realign_utils.errors import KINDS, NotebookFailed, UserError, unknown
 from realign_utils.parameters import Parameters
 from realign_utils.progress import STATUS_VARIABLE, read_status
@@ -160,8 +161,10 @@ def _earlier(
     return kept
 
 
-def render_report(parameters: Parameters, root: Path) -> tuple[Path, Path]:
-    """Set `report.html` and `report.pdf` from the executed `7_report`; nothing is computed.
+def render_report(parameters: Parameters, root: Path) -> tuple[Path, Path, Path]:
+    """Set `report.html`, `report.pdf` and `blog/post.md` from the executed `7_report`.
+
+    Nothing is computed.
 
     Parameters
     ----------
@@ -173,7 +176,7 @@ def render_report(parameters: Parameters, root: Path) -> tuple[Path, Path]:
     Returns
     -------
     tuple of path
-        The HTML and the PDF.
+        The HTML, the PDF and the post.
 
     Raises
     ------
@@ -190,17 +193,21 @@ def render_report(parameters: Parameters, root: Path) -> tuple[Path, Path]:
         )
     record = json.loads((runs / "run.json").read_text())
     html, pdf = runs / "report.html", runs / "report.pdf"
+    origin = {
+        "date": record["started"][:10],
+        "commit": record["commit"],
+        "source_url": _web_page(record["repository"]),
+        "root": root,
+    }
     render(
         executed,
         html=html,
         pdf=pdf,
         subtitle=f"profile {parameters.profile}: {parameters.title}",
-        date=record["started"][:10],
-        commit=record["commit"],
-        source_url=_web_page(record["repository"]),
-        root=root,
+        authors=parameters.authors,
+        **origin,
     )
-    return html, pdf
+    return html, pdf, write_post(executed, runs / "blog", **origin)
 
 
 def _web_page(remote: str | None) -> str | None:
@@ -243,6 +250,7 @@ def summary(parameters: Parameters, root: Path, record: Mapping[str, Any]) -> st
             f"figures: {parameters.figures}",
             f"tables, submissions, executed notebooks: {parameters.runs}",
             f"report: {parameters.runs}/report.html and {parameters.runs}/report.pdf",
+            f"blog post: {parameters.runs}/blog/post.md",
         ]
     )
 

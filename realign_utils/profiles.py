@@ -22,6 +22,7 @@ from realign_utils.parameters import (
     Parameters,
     Submission,
     image_sources,
+    larger_name,
 )
 from realign_utils.registry import choose, read_registry
 
@@ -279,7 +280,8 @@ def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
     yield from (f"proxies: the name {name!r} is taken" for name in TAKEN & set(parameters.proxies))
     for name in sorted(variants & (TAKEN | set(parameters.proxies))):
         yield f"calibration_proxies: the name {name!r} is taken"
-    yield from _missing_places(parameters, root)
+    faults = list(_larger_faults(parameters))
+    yield from faults or _missing_places(parameters, root)
     if parameters.reference_proxy not in parameters.proxies:
         yield f"reference_proxy: {unknown('proxy', parameters.reference_proxy, parameters.proxies)}"
     for key in ("highlight", "contrast"):
@@ -298,6 +300,22 @@ def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
             asked, pool = submission.constraints.model_dump(), parameters.pools[submission.pool]
             faults = conflicts(asked, choose(registry, pool), parameters.k, registry)
         yield from (f"submissions.{name}: {fault}" for fault in faults)
+
+
+def _larger_faults(parameters: Parameters) -> Iterable[str]:
+    """Lines for larger sets of images that cannot begin with those of a proxy and go on."""
+    for proxy, number in parameters.larger.items():
+        if proxy not in parameters.proxies:
+            yield f"larger: {unknown('proxy', proxy, parameters.proxies)}"
+            continue
+        source = parameters.proxies[proxy]
+        if larger_name(proxy) in {**parameters.proxies, **parameters.calibration_proxies}:
+            yield f"larger: the name {larger_name(proxy)!r} is taken by a proxy"
+        if getattr(source, "manifest", None):
+            yield f"larger.{proxy}: its images are those of a manifest; there are no more"
+        elif source.number is None or number <= source.number:
+            own = "all that there are" if source.number is None else source.number
+            yield f"larger.{proxy}: {number} is not more than the proxy's own number, {own}"
 
 
 def _missing_places(parameters: Parameters, root: Path) -> Iterable[str]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from realign_utils import pointer
 from realign_utils.figure_style import (
     BLUE,
     DASHED,
@@ -91,6 +92,8 @@ def _pool_panel(
     axes.plot(drawn[:, 1], rows, "|", color=FAINT, ms=6, zorder=2)
     for row, pool in named.iterrows():
         axes.plot(pool[images], row, **point(looks[pool["kind"]]), ms=5, zorder=3)
+    told = [[f"best set {number(score, 4)} on {images}"] for score in named[images]]
+    pointer.points(axes, np.column_stack([named[images], rows]), list(named["pool"]), told)
     if bounded:
         axes.plot(named["upper_bound"], rows, "|", color=INK, ms=8, mew=1, zorder=4)
     axes.tick_params(axis="y", length=0)
@@ -170,6 +173,12 @@ def _share_panel(axes: Axes, table: pd.DataFrame, name: str) -> None:
     for inside, look in ((True, {"mfc": BLUE}), (False, {"mfc": "white"})):
         part = ordered[ordered["in_set"] == inside]
         axes.plot(part.index + 1, part["share"], "o", ms=4, mec=BLUE, **look)
+    told = [
+        [f"in {share:.0%} of the best sets", f"{'in' if inside else 'not in'} {name}"]
+        for share, inside in zip(ordered["share"], ordered["in_set"], strict=True)
+    ]
+    places = np.column_stack([ordered.index + 1, ordered["share"]])
+    pointer.points(axes, places, list(ordered["model"]), told)
     axes.axvline(
         ordered["in_set"].sum() + 0.5, color=FAINT, linewidth=0.8, linestyle=DASHED, zorder=0
     )

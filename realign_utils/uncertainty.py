@@ -1,4 +1,4 @@
-"""How sure is a CKA value: resampled images without replacement, and a jackknife as a check.
+"""How sure is a CKA value: its spread over random subsets of the images.
 
 The images are a sample, so every CKA value is an estimate. A subset of the images needs only its
 own pairs (i, j) of the Gram stack, so nothing is computed anew from the features while the stack
@@ -29,26 +29,19 @@ that is, to O(1/n), the population's CKA; for the biased one it is higher (`real
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from scipy.stats import t as student
 
-from realign_utils.cka import GramStack, GramSums, cka_matrix, cka_of_sums, gram_stack, gram_sums
+from realign_utils.cka import GramStack, cka_matrix, cka_of_sums
 from realign_utils.errors import UserError
-from realign_utils.grams import MEMORY, float32_products, inner_products
+from realign_utils.grams import MEMORY
+from realign_utils.subsets import draw_plan, stack_if_it_fits, subset_sums
 
-SHARE = 0.9
-"""Share of the images in a resample, by default."""
-LARGE = 1000
-"""Images in a resample, by default, where the Gram stack does not fit the memory."""
 _LOST = 0.05  # subsets on which CKA may be undefined and is left out; beyond, so is the error
-_CLOSE = 0.8  # share of the images from which on biased CKA varies on a subset as on all
-_TOGETHER = 64  # subsets of which the row sums are one product: a pass over the whole stack
 
 
 @dataclass(frozen=True)
@@ -95,10 +88,15 @@ class Resamples:
         return (drawn / (units - drawn)) ** 0.5
 
     @property
+    def degrees(self) -> int:
+        """Of freedom of the standard error: one fewer than subsets, or than units if these are fewer."""
+        units = self.groups[1] if self.groups else self.n
+        return min(len(self.matrices), units) - 1
+
+    @property
     def quantile(self) -> float:
         """Of Student's t: half the length of an interval in standard errors."""
-        units = self.groups[1] if self.groups else self.n
-        return float(student.ppf((1 + self.level) / 2, min(len(self.matrices), units) - 1))
+        return float(student.ppf((1 + self.level) / 2, self.degrees))
 
     @property
     def standard_error(self) -> torch.Tensor:
@@ -142,23 +140,15 @@ class Resamples:
 
 
 def mean_of_pairs(matrices: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
-    """Mean over the pairs of different models of a set: from (..., m, m) to (...)."""
+    """Mean over the pairs of different models of a set: from (..., m, m) to (...).
+
+    Of tensors and of many matrices at once; `realign_utils.calibrate.mean_similarity` of an array.
+    """
     places = torch.as_tensor(list(members))
     if len(places) < 2:
         raise UserError(f"mean over the pairs of {len(places)} model; a set needs two or more")
     rows, columns = torch.triu_indices(len(places), len(places), 1)
     return matrices[..., places[rows], places[columns]].mean(-1)
-
-
-def draw_subsets(n: int, size: int, draws: int, seed: int | Sequence[int]) -> torch.Tensor:
-    """Random subsets of the images: (draws, size), each sorted and without repetition."""
-    if not 4 <= size < n:
-        raise UserError(f"resamples of {size} images; from 4 to {n - 1} of the {n} are possible")
-    if draws < 2:
-        raise UserError(f"{draws} resamples; two or more are needed")
-    generator = np.random.default_rng(seed)
-    subsets = [np.sort(generator.choice(n, size, replace=False)) for _ in range(draws)]
-    return torch.from_numpy(np.stack(subsets))
 
 
 def resample(
@@ -171,6 +161,7 @@ def resample(
     estimator: str = "biased",
     groups: Sequence[Any] | None = None,
     names: Sequence[str] | None = None,
+    identifiers: Sequence[Any] | None = None,
     device: str | torch.device | None = None,
     memory: int = MEMORY,
 ) -> Resamples:
@@ -194,8 +185,8 @@ def resample(
         The group of each image: images that are alike for another reason than chance, such as
         patches of one place. Whole groups are drawn, and `size` counts groups: the interval is then
         over other groups. By default each image is its own group.
-    estimator, names, device, memory
-        As in `cka_matrix`.
+    estimator, names, identifiers, device, memory
+        As in `cka_matrix`. A Gram stack has its names, and its images were checked when it was made.
 
     Returns
     -------
@@ -208,68 +199,29 @@ def resample(
     UserError
         As `cka_matrix`; or if `size`, `draws` or `level` is impossible.
     """
-    if not 0 < level < 1:
-        raise UserError(f"level {level} of the intervals; between 0 and 1 is allowed")
+    check_level(level)
     keywords = {"names": names, "device": device, "memory": memory}
-    stack = stack_if_it_fits(features, **keywords)
+    stack = stack_if_it_fits(features, identifiers=identifiers, **keywords)
+    source = features if stack is None else stack
     n = len(features[0]) if stack is None else stack.diagonal.shape[1]
     plan = draw_plan(n, groups, size, draws, seed, fits=stack is not None)
-    if stack is None:
-        estimate = cka_matrix(features, estimator=estimator, **keywords)
-    else:
-        estimate = cka_matrix(stack, estimator=estimator)
+    estimate = cka_matrix(source, estimator=estimator, identifiers=identifiers, **keywords).cpu()
     kind = "debiased" if estimator == "biased" and not plan.close else estimator
     found, labels = [], names
-    for sums in subset_sums(features if stack is None else stack, plan.subsets, **keywords):
+    for sums in subset_sums(source, plan.subsets, **keywords):
         found.append(cka_of_sums(sums, kind).cpu())
         labels = sums.names
     matrices = torch.stack(found)
     warn_of_undefined(labels, matrices)
     if kind != estimator:
-        matrices = moved_to(estimate.cpu(), matrices)
-    return Resamples(estimate.cpu(), matrices, plan.size, n, level, plan.groups)
+        matrices = moved_to(estimate, matrices)
+    return Resamples(estimate, matrices, plan.size, n, level, plan.groups)
 
 
-@dataclass(frozen=True)
-class DrawPlan:
-    """The subsets of a resampling; `size`, `groups` as of `Resamples`; whether they are near all."""
-
-    subsets: Sequence[torch.Tensor]
-    size: int
-    groups: tuple[int, int] | None
-    close: bool
-
-
-def draw_plan(
-    n: int,
-    groups: Sequence[Any] | None,
-    size: int | None,
-    draws: int,
-    seed: int | Sequence[int],
-    *,
-    fits: bool,
-) -> DrawPlan:
-    """Subsets of images, or of whole groups of them; arguments as of `resample`."""
-    if groups is not None and len(groups) != n:
-        raise UserError(f"groups of {len(groups)} images for {n} images")
-    members: dict[Any, list[int]] = {}
-    for place, group in enumerate(range(n) if groups is None else groups):
-        members.setdefault(group, []).append(place)
-    units = len(members)
-    if units < 5:
-        what = "images" if units == n else "groups of images"
-        raise UserError(f"{units} {what}; an interval needs 5 or more")
-    usual = usual_size(units, fits=fits and n == units)
-    if n > units and size is None:
-        usual = max(4, int(units * (SHARE if fits else min(0.5, LARGE / n))))
-    drawn = draw_subsets(units, usual if size is None else size, draws, seed)
-    if units == n:
-        return DrawPlan(drawn, drawn.shape[1], None, close_to_all(drawn.shape[1], n))
-    places = [torch.tensor(each) for each in members.values()]
-    subsets = [torch.cat([places[unit] for unit in row]).sort().values for row in drawn]
-    mean = round(sum(map(len, subsets)) / len(subsets))
-    counted = (drawn.shape[1], units)
-    return DrawPlan(subsets, mean, counted, close_to_all(*counted))
+def check_level(level: float) -> None:
+    """Refuse a level of intervals that is not between 0 and 1."""
+    if not 0 < level < 1:
+        raise UserError(f"level {level} of the intervals; between 0 and 1 is allowed")
 
 
 def warn_of_undefined(names: Sequence[str], matrices: torch.Tensor) -> None:
@@ -281,129 +233,6 @@ def warn_of_undefined(names: Sequence[str], matrices: torch.Tensor) -> None:
             warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
-def usual_size(n: int, *, fits: bool) -> int:
-    """Images in a resample: `SHARE` of them; half, at most `LARGE`, if the stack does not fit."""
-    return max(4, int(SHARE * n) if fits else min(n // 2, LARGE))
-
-
-def close_to_all(size: int, n: int) -> bool:
-    """Whether subsets are so large that the spread of biased CKA on them is that of all images."""
-    return size >= _CLOSE * n
-
-
 def moved_to(estimate: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     """Resampled matrices with their spread kept and their mean put at the estimate."""
     return matrices + (estimate - matrices.nanmean(0))
-
-
-def stack_if_it_fits(
-    features: Sequence[Any] | GramStack, *, memory: int = MEMORY, **keywords: Any
-) -> GramStack | None:
-    """The Gram stack, if it and its copy fit the memory; `keywords` as of `gram_stack`."""
-    if isinstance(features, GramStack):
-        return features
-    if len(features) and 8 * len(features) * len(features[0]) ** 2 > memory:
-        return None
-    return gram_stack(features, **keywords)
-
-
-def subset_sums(
-    features: Sequence[Any] | GramStack, subsets: Iterable[torch.Tensor], **keywords: Any
-) -> Iterator[GramSums]:
-    """The sums over each of several subsets of the images, of any sizes.
-
-    Parameters
-    ----------
-    features : sequence of m array_like, each (n, d_i), or GramStack
-        From a stack only the subset's own pairs of images are read; else each subset's Gram
-        matrices are built from its features.
-    subsets : iterable of torch.Tensor
-        The images' places.
-    **keywords
-        names, device, memory: as of `gram_sums`; a stack needs none.
-
-    Yields
-    ------
-    GramSums
-    """
-    if not isinstance(features, GramStack):
-        yield from (gram_sums(features, images=subset, **keywords) for subset in subsets)
-        return
-    # The entries of all models for a pair of images side by side: a pair is one contiguous read.
-    pairs = features.grams.flatten(1).T.contiguous()
-    m, n = features.diagonal.shape
-    for some in _in_groups(subsets, _TOGETHER):
-        inside = torch.zeros(len(some), n, device=pairs.device)
-        for row, subset in zip(inside, some, strict=True):
-            row[subset] = 1
-        with float32_products(tf32=False):
-            row_sums = (inside @ pairs.view(n, n * m)).view(-1, n, m)
-        for subset, rows in zip(some, row_sums, strict=True):
-            yield _sums_of_pairs(features, pairs, subset.to(pairs.device), rows)
-
-
-def _in_groups(subsets: Iterable[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
-    remaining = iter(subsets)
-    while some := list(islice(remaining, size)):
-        yield some
-
-
-def _sums_of_pairs(
-    stack: GramStack, pairs: torch.Tensor, subset: torch.Tensor, row_sums: torch.Tensor
-) -> GramSums:
-    n = stack.diagonal.shape[1]
-    upper = torch.triu_indices(len(subset), len(subset), 1, device=pairs.device)
-    with float32_products(tf32=False):
-        products = inner_products(pairs[subset[upper[0]] * n + subset[upper[1]]].T)
-    return GramSums(
-        names=stack.names,
-        products=2 * products,
-        row_sums=row_sums[subset].T.double(),
-        diagonal=stack.diagonal[:, subset],
-        scales=stack.scales,
-    )
-
-
-def jackknife(
-    features: Sequence[Any] | GramStack,
-    *,
-    level: float = 0.95,
-    estimator: str = "biased",
-    names: Sequence[str] | None = None,
-    device: str | torch.device | None = None,
-) -> Resamples:
-    """CKA of all pairs without each image in turn: a check of `resample` without chance in it.
-
-    Equation (1) with all n subsets of s = n − 1 images is Tukey's jackknife. An image is taken out
-    of the sums over all, so the whole costs about two products of the stack.
-
-    Parameters
-    ----------
-    features, level, estimator, names, device
-        As in `resample`; the Gram stack must fit the memory.
-
-    Returns
-    -------
-    Resamples
-        With n subsets of n − 1 images, in the images' order; on the CPU.
-    """
-    stack = features
-    if not isinstance(features, GramStack):
-        stack = gram_stack(features, names=names, device=device)
-    n = stack.diagonal.shape[1]
-    if n < 5:
-        raise UserError(f"jackknife of {n} images; it needs 5 or more")
-    total, matrices = stack.sums(), []
-    estimate = cka_matrix(total, estimator=estimator).cpu()
-    for image in range(n):
-        others = [other for other in range(n) if other != image]
-        row = stack.grams[:, image].double()
-        sums = GramSums(
-            names=stack.names,
-            products=total.products - 2 * row @ row.T,
-            row_sums=(total.row_sums - row)[:, others],
-            diagonal=total.diagonal[:, others],
-            scales=stack.scales,
-        )
-        matrices.append(cka_of_sums(sums, estimator).cpu())
-    return Resamples(estimate, torch.stack(matrices), n - 1, n, level)

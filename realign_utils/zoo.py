@@ -21,7 +21,7 @@ import torch
 from realign_utils import training
 from realign_utils.architectures import architecture_of, interpolation_of
 from realign_utils.errors import UserError
-from realign_utils.images import ImageSet, load_images
+from realign_utils.images import ImageSet, load_images, sample
 from realign_utils.progress import track
 from realign_utils.store import key_of, sha256_of_file, write_atomically, write_text
 
@@ -78,8 +78,8 @@ def train(
     """
     count = max(source["number"] // VALIDATION_SHARE, 1)
     sets = [
-        load_images(source, name="training"),
-        load_images({**source, "split": "validation", "number": count}, name="validation"),
+        _shuffled(source, "training"),
+        _shuffled({**source, "split": "validation", "number": count}, "validation"),
     ]
     classes = sorted(set(sets[0].labels))
     rows = [_complete(row, len(classes), epochs) for _, row in table.iterrows()]
@@ -96,6 +96,13 @@ def train(
     results = _results(rows, records, cached, minimum_accuracy)
     _publish(rows, results, files, Path(out))
     return results
+
+
+def _shuffled(source: Mapping[str, Any], name: str) -> ImageSet:
+    """The patches, in random order within their classes."""
+    images = load_images(source, name=name)
+    order = sample(images.identifiers, images.labels, None, source.get("seed", 0), name)
+    return load_images(source, name=name, identifiers=[images.identifiers[i] for i in order])
 
 
 def _lesson(images: ImageSet, classes: list[str]) -> training.Lesson:

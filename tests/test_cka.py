@@ -8,6 +8,8 @@ import torch
 
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_stack, gram_sums, hsic, plan, undefined
 from realign_utils.errors import UserError
+from realign_utils.jackknife import jackknife
+from realign_utils.uncertainty import resample
 
 SEEDS = [1, 2, 3]
 SMALLEST = plan(1, [1]).bytes + 4 * 5 * 32**2  # memory that holds tiles of 32 images of 5 models
@@ -236,6 +238,36 @@ def test_global_tf32_is_put_aside_and_given_back():
         assert setting.fp32_precision == "tf32"
     finally:
         setting.fp32_precision = before
+
+
+@pytest.fixture(name="seen")
+def settings_of_products(request, monkeypatch):
+    """The precisions in which a process that has set one of its own finds products multiplied."""
+    setting, found, multiply = torch.backends.cuda.matmul, [], torch.bmm
+    noting = lambda *a: found.append(setting.fp32_precision) or multiply(*a)  # noqa: E731
+    monkeypatch.setattr(torch, "bmm", noting)
+    before, setting.fp32_precision = setting.fp32_precision, request.param
+    yield found
+    assert setting.fp32_precision == request.param
+    setting.fp32_precision = before
+
+
+whatever_is_set = pytest.mark.parametrize("seen", ["tf32", "ieee"], indirect=True)
+
+
+@whatever_is_set
+@pytest.mark.parametrize("memory", [2 * 10**9, SMALLEST])
+@pytest.mark.parametrize(("asked", "expected"), [(False, "ieee"), (True, "tf32")])
+def test_products_are_in_tf32_only_where_asked_whatever_is_set(seen, asked, expected, memory):
+    cka_matrix(make_features(1), tf32=asked, memory=memory)
+    assert set(seen) == {expected}
+
+
+@whatever_is_set
+@pytest.mark.parametrize("compute", [resample, jackknife])
+def test_uncertainty_is_never_in_tf32(seen, compute):
+    compute(make_features(1))
+    assert set(seen) == {"ieee"}
 
 
 @pytest.mark.parametrize("epsilon", [1e-6, 1.0])

@@ -8,7 +8,9 @@ from realign_utils.cka import ESTIMATORS, cka_matrix
 from realign_utils.comparison import compare
 from realign_utils.comparison_files import read_comparison, write_comparison
 from realign_utils.errors import UserError
-from realign_utils.uncertainty import draw_subsets, resample
+from realign_utils.jackknife import jackknife
+from realign_utils.subsets import draw_subsets
+from realign_utils.uncertainty import resample
 
 NAMES = ["a", "b", "c", "d"]
 each_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -71,6 +73,60 @@ def test_without_room_for_the_stack_the_curve_is_the_same(estimator):
     assert (expected.resamples.size, result.resamples.size) == (1620, 900)
     torch.testing.assert_close(result.similarity, expected.similarity, atol=1e-6, rtol=0)
     torch.testing.assert_close(result.curve[60], expected.curve[60], atol=1e-6, rtol=0)
+
+
+@each_estimator
+def test_without_room_for_the_stack_the_standard_errors_are_those_with_it(estimator, tmp_path):
+    features = make_features(1, n=1800)
+    options = {"names": NAMES, "resamples": 60, "sizes": [60]}
+    expected = compare(features, **options)[estimator]
+    write_comparison(tmp_path, "few", compare(features, memory=7 * 10**7, **options)[estimator])
+    result = read_comparison(tmp_path, "few", estimator)
+    assert (result.jackknife, np.isnan(result.jackknife_error(NAMES))) == (None, True)
+    for found in (result, expected):
+        assert found.resamples.degrees == 59
+    pairs = np.triu_indices(4, 1)
+    ratio = (result.resamples.standard_error / expected.resamples.standard_error)[pairs]
+    assert ((ratio > 0.7) & (ratio < 1.4)).all()
+    gaps = [c.difference(["a", "b"], ["c", "d"]).standard_error for c in (result, expected)]
+    assert gaps[0] == pytest.approx(gaps[1], rel=0.3)
+
+
+@pytest.mark.parametrize("size", [3, 0, -1, 20.5, "many"])
+def test_an_impossible_size_is_an_error_before_any_work(features, size):
+    wrong = [x[:, :0] for x in features]  # would be an error too, were it looked at
+    with pytest.raises(UserError, match=f"learning curve at {size!r} images; whole numbers from 4"):
+        compare(wrong, names=NAMES, sizes=[15, size])
+
+
+@pytest.mark.parametrize("memory", [10**9, 1])
+def test_two_models_of_one_name_are_an_error(features, memory):
+    with pytest.raises(UserError, match="b: 2 models have this name; each needs one of its own"):
+        compare(features, names=["a", "b", "c", "b"], memory=memory)
+    with pytest.raises(UserError, match="b: 2 models have this name"):
+        cka_matrix(features, names=["a", "b", "c", "b"], memory=memory)
+
+
+@each_estimator
+def test_the_jackknife_is_that_of_all_images_and_comes_back_from_its_file(
+    features, compared, estimator, tmp_path
+):
+    expected = jackknife(features, estimator=estimator)
+    written = compared[estimator]
+    torch.testing.assert_close(written.jackknife.matrices, expected.matrices, atol=1e-9, rtol=0)
+    write_comparison(tmp_path, "images", written)
+    read = read_comparison(tmp_path, "images", estimator)
+    assert (read.jackknife.size, read.jackknife.groups) == (59, None)
+    assert read.jackknife_error(NAMES) == pytest.approx(written.jackknife_error(NAMES), rel=1e-4)
+
+
+def test_a_jackknife_of_groups_comes_back_as_one(features, tmp_path):
+    groups = [place // 4 for place in range(60)]
+    written = compare(features, names=NAMES, groups=groups, resamples=20, sizes=[])["biased"]
+    write_comparison(tmp_path, "images", written)
+    read = read_comparison(tmp_path, "images", "biased")
+    assert (read.jackknife.groups, len(read.jackknife.matrices)) == ((14, 15), 15)
+    assert read.jackknife_error(NAMES) == pytest.approx(written.jackknife_error(NAMES), rel=1e-4)
 
 
 def test_large_sizes_are_drawn_less_often():

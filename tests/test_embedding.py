@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from realign_utils.embedding import align, embed, order
+from realign_utils.embedding import align, embed, order, resampled_maps
 
 every_seed = pytest.mark.parametrize("seed", [1, 2, 3])
 
@@ -134,3 +134,22 @@ def test_align_does_not_scale() -> None:
     points, _ = planar(6)
     other, _ = planar(7)
     np.testing.assert_allclose(distances(align(other, points)), distances(other), atol=1e-12)
+
+
+@every_seed
+def test_maps_of_the_same_matrix_lie_on_the_reference_and_of_others_near_it(seed: int) -> None:
+    similarity = similarity_of(seed)
+    reference = embed(similarity)
+    noise = np.random.default_rng(seed).normal(scale=0.005, size=(4, 15, 15))
+    same, *others = resampled_maps(np.stack([similarity, *(similarity + noise)]), reference)
+    np.testing.assert_allclose(same, reference.coordinates, atol=1e-3)
+    moved = [np.linalg.norm(other - reference.coordinates, axis=1).max() for other in others]
+    assert 0 < max(moved) < 0.1
+
+
+def test_a_model_without_a_place_has_none_on_resampled_maps() -> None:
+    similarity = similarity_of(1)
+    similarity[3, :] = similarity[:, 3] = np.nan
+    maps = resampled_maps(np.stack([similarity, similarity]), embed(similarity))
+    assert np.isnan(maps[:, 3]).all()
+    assert np.isfinite(np.delete(maps, 3, axis=1)).all()

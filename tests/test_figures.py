@@ -33,6 +33,7 @@ from realign_utils.figures import (
     heatmaps,
     learning_curves,
     overview,
+    registry_heatmap,
     save,
     trajectory,
 )
@@ -91,6 +92,14 @@ def scores(submissions: int = 5) -> pd.DataFrame:
     table["real"] = [*random.uniform(0.68, 0.73, submissions - 1), np.nan]
     table.insert(0, "submission", [f"S{i + 1}" for i in range(submissions)])
     return table.assign(title=LONG_TITLE)
+
+
+def score_intervals() -> pd.DataFrame:
+    columns = ["submission", "images", "low", "high"]
+    table = scores().assign(evaluation=scores()["real"])
+    rows = [(row["submission"], name, row[name] - 0.02, row[name] + 0.03)
+            for row in table.to_dict("records") for name in ("p", "q", "evaluation")]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
 
 
 def pool_rows(number: int) -> pd.DataFrame:
@@ -218,6 +227,11 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         [Panel("A", with_unknown(similarity_of(20, s)), LONGEST[-20:]) for s in (0, 1)],
         mark_models({name: f"group {i % 11}" for i, name in enumerate(LONGEST)}),
     ),
+    "all of thirty-six": lambda: registry_heatmap(many(), marks(LONGEST)),
+    "all of the registry": lambda: registry_heatmap(
+        Panel(LONG_TITLE, with_unknown(similarity_of(141)), list(REGISTRY.index)),
+        marks(list(REGISTRY.index)),
+    ),
     "overview": lambda: overview(
         {f"S{s}": {i: similarity_of(8, s) for i in ("one", "two", "three")} for s in range(4)}
     ),
@@ -239,6 +253,12 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     ),
     "calibration on one proxy": lambda: calibration_scatter(scores(), ["p"], real="portal"),
     "calibration on two proxies": lambda: calibration_scatter(scores(), ["p", "q"], real="portal"),
+    "calibration with intervals": lambda: calibration_scatter(
+        scores().assign(evaluation=scores()["real"]),
+        ["p", "q"],
+        real="held-out images",
+        intervals=score_intervals(),
+    ),
     "calibration on three proxies": lambda: calibration_scatter(
         scores(), ["p", "q", "r"], real="portal"
     ),
@@ -412,7 +432,34 @@ def _cross(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> bool:
 
 def test_the_trajectory_states_all_three_scores() -> None:
     labels = [text.get_text() for text in drawn("trajectory with bound").legends[0].get_texts()]
-    assert [label.split(": ")[1].split()[0] for label in labels] == ["0.7612", "0.7613", "0.7614"]
+    told = [label.split(": ")[1].split()[0] for label in labels[:3]]
+    assert told == ["0.7612", "0.7613", "0.7614"]
+
+
+def test_near_optimal_is_a_band_below_the_bound() -> None:
+    figure = drawn("trajectory with bound")
+    band = next(p for p in figure.axes[0].patches if isinstance(p, Rectangle))
+    assert band.get_y() == pytest.approx(0.99 * 0.7614)
+    assert band.get_y() + band.get_height() == pytest.approx(0.7614)
+    assert "within 1 % of the bound" in {t.get_text() for t in figure.legends[0].get_texts()}
+
+
+def test_without_a_bound_the_band_says_from_where_the_curve_is_level() -> None:
+    means = np.linspace(0.9, 0.7612, 19)
+    level = min(n for n in range(2, 21) if (np.abs(means[n - 2 :] / means[-1] - 1) <= 0.01).all())
+    labels = {text.get_text() for text in drawn("trajectory").legends[0].get_texts()}
+    assert f"within 1 % of the last mean: from {level} models on" in labels
+
+
+def test_intervals_of_both_scores_are_crosses_through_the_points() -> None:
+    axes, table = drawn("calibration with intervals").axes[0], score_intervals()
+    lines = [
+        line for drawn_ in axes.collections for line in drawn_.get_segments() if len(line) == 2
+    ]
+    down = sorted(tuple(line[:, 1]) for line in lines if line[0, 0] == line[1, 0])
+    expected = table.query("images == 'evaluation'")[["low", "high"]].dropna().to_numpy()
+    np.testing.assert_allclose(down, sorted(map(tuple, expected)))
+    assert len(lines) == 2 * len(expected)  # the submission without a real score has none
 
 
 def test_learning_curves_are_drawn_to_the_last_number_of_images() -> None:

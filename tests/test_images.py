@@ -491,6 +491,12 @@ def test_patches_take_turns_over_the_classes_asked_for() -> None:
     assert len(set(loaded.sha256)) == len(set(loaded.identifiers)) == 40
 
 
+def test_fewer_patches_are_the_beginning_of_more() -> None:
+    few, many = (load_images({**PATCHES, "number": n}, name="mine") for n in (40, 100))
+    assert many.identifiers[:40] == few.identifiers
+    assert many.sha256[:40] == few.sha256
+
+
 def test_a_low_resolution_gives_small_patches_of_the_same_places() -> None:
     low = load_images({**PATCHES, "resolution": 8}, name="low")
     full = load_images({**PATCHES, "resolution": 32}, name="full")

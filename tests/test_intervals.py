@@ -1,57 +1,56 @@
 from __future__ import annotations
 
+from math import inf, nan
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student
 
-from realign_utils.comparison import compare
 from realign_utils.intervals import (
     CLOSE,
     FAILS,
     HOLDS,
     UNTESTABLE,
-    against_images,
+    Sign,
     apart,
-    by_measure,
     call,
-    lead_sentence,
-    leads,
-    learning_curves,
-    mean_intervals,
-    measure_table,
-    order_of,
     paired_calls,
-    paired_differences,
     ranks_better,
-    steady_from,
+    sure_together,
     verdict,
-    with_image_intervals,
 )
-
-SETS = {"S1": ["a", "b"], "S2": ["c", "d", "e"], "S3": ["a", "b", "c"]}
-
-
-@pytest.fixture(name="comparisons", scope="module")
-def some_comparisons():
-    """Models a and b see alike, c to e less so; two sets of images."""
-    result = {}
-    for place, images in enumerate(("one", "two")):
-        generator = np.random.default_rng(place)
-        latent = generator.normal(size=(80, 6))
-        features = [
-            latent @ generator.normal(size=(6, 30)) + noise * generator.normal(size=(80, 30))
-            for noise in (0.5, 0.5, 2, 2, 2)
-        ]
-        result[images] = compare(features, names=list("abcde"), resamples=40, sizes=[20, 40])
-    return result
 
 
 @pytest.mark.parametrize(
     ("low", "high", "sign"),
-    [(0.1, 0.2, 1), (-0.2, -0.1, -1), (-0.1, 0.1, 0), (0, 0.1, 0), (np.nan, np.nan, 0)],
+    [(0.1, 0.2, 1), (-0.2, -0.1, -1), (-0.1, 0.1, 0), (0, 0.1, 0)],
 )
 def test_a_sign_is_called_only_if_the_interval_excludes_zero(low, high, sign):
     assert call(low, high) == sign
+
+
+@pytest.mark.parametrize("ends", [(nan, nan), (nan, 0.2), (0.1, nan)])
+def test_an_interval_that_is_not_known_has_no_sign(ends):
+    sign = call(*ends)
+    assert np.isnan(sign)
+    assert sign != 0
+    assert not sign > 0
+    assert np.isnan(-sign)
+
+
+@pytest.mark.parametrize("degrees", [4, 75, inf])
+def test_the_error_of_a_sign_is_that_of_the_interval_that_just_excludes_zero(degrees):
+    for error in (0.049, 0.01, 1e-4):
+        reach = student.ppf(0.975, degrees) / student.ppf(1 - error / 2, degrees)
+        sign = call(1 - reach, 1 + reach, degrees)
+        assert sign.p == pytest.approx(error)
+        assert (-sign == -1, (-sign).p) == (True, sign.p)
+
+
+@pytest.mark.parametrize(("value", "sign"), [(1e-9, 1), (0, 0)])
+def test_an_exact_difference_is_sure(value, sign):
+    assert (call(value, value), call(value, value).p) == (sign, 0)
 
 
 @pytest.mark.parametrize(
@@ -63,41 +62,55 @@ def test_a_sign_is_called_only_if_the_interval_excludes_zero(low, high, sign):
         ([1, -1], FAILS),
         ([0, -1], FAILS),
         ([0], CLOSE),
+        ([nan], UNTESTABLE),
+        ([1, nan], UNTESTABLE),
+        ([0, nan], UNTESTABLE),
+        ([nan, -1], FAILS),
     ],
 )
 def test_a_statement_on_several_differences_holds_only_if_all_are_sure(calls, expected):
     assert verdict(calls) == expected
 
 
-def test_means_are_those_of_the_pairs_with_their_interval(comparisons):
-    table = mean_intervals(comparisons, SETS)
-    row = table[(table["images"] == "two") & (table["submission"] == "S1")].iloc[0]
-    pair = comparisons["two"]["biased"]
-    assert row["mean"] == pytest.approx(pair.similarity[0, 1].item())
-    assert row["low"] == pytest.approx(pair.resamples.low[0, 1].item())
-    assert row["chance"] == pytest.approx(pair.chance.mean[0, 1].item())
-    assert len(table) == 2 * 2 * 3
+@pytest.mark.parametrize(("count", "expected"), [(1, FAILS), (2, FAILS), (3, CLOSE), (10, CLOSE)])
+def test_one_of_many_differences_must_be_the_surer_to_fail_the_more_there_are(count, expected):
+    negative, unsure = Sign(-1, 0.02), Sign(0, 0.5)
+    assert verdict([negative, *[unsure] * (count - 1)]) == expected
 
 
-def test_differences_name_the_surely_higher_set(comparisons):
-    table = paired_differences(comparisons, SETS).set_index(
-        ["images", "estimator", "first", "second"]
-    )
-    row = table.loc[("one", "biased", "S1", "S2")]
-    assert row["higher"] == "S1"
-    assert 0 < row["low"] < row["difference"] < row["high"]
+def test_a_statement_on_differences_that_are_all_zero_seldom_fails():
+    generator = np.random.default_rng(0)
+    gaps = generator.normal(size=(2000, 10))
+    found = [verdict(call(gap - 1.96, gap + 1.96) for gap in row) for row in gaps]
+    one_sided = found.count(FAILS) / len(found)
+    assert 0.01 < one_sided < 0.05  # by the 95 % intervals alone: 22 %
 
 
-def test_a_set_against_itself_is_too_close_to_call(comparisons):
-    table = paired_differences(comparisons, {"S1": ["a", "b"], "again": ["b", "a"]})
-    assert (table["higher"] == CLOSE).all()
+def test_signs_that_are_sure_together_are_holm_s():
+    errors = [0.04, 0.01, 0.0, nan, 0.02, 0.012]  # 0, then 0.01 · 5 = 0.05, 0.012 · 4, 0.02 · 3
+    signs = [Sign(-1 if not np.isnan(error) else nan, error) for error in errors]
+    together = sure_together(signs)
+    assert [together[i] for i in (0, 1, 2, 4, 5)] == [0, -1, -1, 0, -1]
+    assert np.isnan(together[3])
 
 
-def test_calls_go_both_ways_and_only_among_the_named(comparisons):
-    table = paired_differences(comparisons, SETS)
-    table = table[(table["images"] == "one") & (table["estimator"] == "biased")]
-    calls = paired_calls(table, ["S1", "S2"])
-    assert calls == {("S1", "S2"): 1, ("S2", "S1"): -1}
+def gaps_table(**columns):
+    """Three submissions; the second difference is not known."""
+    frame = {"first": ["1", "1", "2"], "second": ["2", "3", "3"]}
+    return pd.DataFrame(frame | {"low": [0.1, nan, -0.2], "high": [0.3, nan, -0.1]} | columns)
+
+
+def test_calls_go_both_ways_and_only_among_the_named():
+    assert paired_calls(gaps_table(), ["1", "2"]) == {("1", "2"): 1, ("2", "1"): -1}
+    calls = paired_calls(gaps_table(), ["1", "2", "3"])
+    assert calls["3", "2"] == 1
+    assert np.isnan([calls["1", "3"], calls["3", "1"]]).all()
+
+
+def test_few_degrees_of_freedom_make_a_call_less_sure():
+    few, many = (paired_calls(gaps_table(degrees=d), ["1", "2"])["1", "2"] for d in (4, 200))
+    assert few == many == 1
+    assert few.p > 2 * many.p
 
 
 @pytest.mark.parametrize(("gap", "sign"), [(0.13, 0), (0.15, 1), (-0.15, -1)])
@@ -105,6 +118,20 @@ def test_independent_intervals_are_combined_as_independent(gap, sign):
     first = pd.Series({"mean": 0.5 + gap, "low": 0.4 + gap, "high": 0.6 + gap})
     second = pd.Series({"mean": 0.5, "low": 0.4, "high": 0.6})
     assert apart(first, second) == sign  # reach: 0.1 √2
+
+
+def test_a_mean_without_interval_is_apart_from_none():
+    known = pd.Series({"mean": 0.5, "low": 0.4, "high": 0.6})
+    unknown = pd.Series({"mean": 0.9, "low": nan, "high": nan})
+    assert np.isnan([apart(known, unknown), apart(unknown, known)]).all()
+
+
+def test_the_fewer_degrees_of_freedom_are_those_of_the_difference():
+    ends = {"low": 0.4, "high": 0.6}
+    first, second = (pd.Series({"mean": 0.5, "degrees": d} | ends) for d in (4, 200))
+    moved = second + pd.Series({"mean": 0.2, "low": 0.2, "high": 0.2, "degrees": 0})
+    assert apart(moved, first).p == apart(moved, second.replace(200, 4)).p
+    assert apart(moved, first).p > apart(moved, second).p
 
 
 def test_an_exact_value_has_no_reach():
@@ -134,80 +161,24 @@ def test_a_proxy_ranks_better_only_if_no_unsure_sign_can_turn_it(reference, othe
     assert ranks_better(signs(*reference), signs(*other), signs(*real)) == expected
 
 
-def test_leads_follow_the_order_and_are_never_negative(comparisons):
-    means, gaps = mean_intervals(comparisons, SETS), paired_differences(comparisons, SETS)
-    kind = "debiased"
-    table = leads(means[means["estimator"] == kind], gaps[gaps["estimator"] == kind])
-    assert len(table) == 2 * 2
-    assert (table["lead"] >= 0).all()
-    assert ((table["low"] < table["lead"]) & (table["lead"] < table["high"])).all()
-    one = table[table["images"] == "one"]
-    assert list(one["submission"]) == ["S1", "S3"]
-    assert list(one["ahead of"]) == ["S3", "S2"]
-    assert (one["verdict"] == "sure").all()
+@pytest.mark.parametrize(("missing", "expected"), [("1", UNTESTABLE), ("3", HOLDS)])
+def test_a_sign_that_is_not_known_makes_a_ranking_untestable_if_it_could_turn_it(missing, expected):
+    reference, other, real = signs(1, 1, 1), signs(-1, -1, 1), signs(1, 1, 1)
+    if missing == "3":
+        real = signs(1, 1, nan)  # both proxies agree on it
+    else:
+        other, real = signs(1, nan, 1), signs(1, 1, 1)
+    assert ranks_better(reference, other, real) == expected
 
 
-def test_an_unsure_lead_says_so(comparisons):
-    sets = {"S1": ["c", "d"], "S2": ["d", "e"]}
-    means, gaps = mean_intervals(comparisons, sets), paired_differences(comparisons, sets)
-    table = leads(means[means["estimator"] == "biased"], gaps[gaps["estimator"] == "biased"])
-    unsure = table[table["low"] < 0]
-    assert len(unsure)
-    assert (unsure["verdict"] == CLOSE).all()
+@pytest.mark.parametrize(("error", "expected"), [(1e-4, HOLDS), (0.02, CLOSE)])
+def test_a_proxy_ranks_better_only_by_signs_that_are_right_together(error, expected):
+    reference, other, real = (
+        {pair: Sign(sign, error) for pair, sign in signs(*values).items()}
+        for values in ((1, 1, 1), (1, 1, -1), (1, 1, 1))
+    )
+    assert ranks_better(reference, other, real) == expected
 
 
-def test_one_submission_has_no_lead_and_the_first_of_several_is_named(comparisons):
-    texts = []
-    for sets in ({"S1": ["a", "b"]}, SETS):
-        means, gaps = mean_intervals(comparisons, sets), paired_differences(comparisons, sets)
-        means, gaps = (table[table["estimator"] == "biased"] for table in (means, gaps))
-        texts.append(lead_sentence(leads(means, gaps), means, "one"))
-    assert texts[0] == "On *one* there is one submission only, and so no lead."
-    assert texts[1].startswith("On *one*, S1 is ahead of S3 by ")
-    assert "Of the 4 leads" in texts[1]
-
-
-def test_few_and_many_images_stand_side_by_side(comparisons):
-    curves = learning_curves(comparisons, SETS)
-    table = against_images(curves, "one", [20, 500])
-    assert list(table["n"].unique()) == [20, 80]
-    many = table[(table["submission"] == "S2") & (table["n"] == 80)].iloc[0]
-    models = SETS["S2"]
-    assert many["biased"] == pytest.approx(comparisons["one"]["biased"].mean(models).estimate)
-    assert many["debiased"] == pytest.approx(comparisons["one"]["debiased"].mean(models).estimate)
-
-
-@pytest.mark.parametrize(("low", "number"), [(0.5, 40), (-0.5, None)])
-def test_a_sure_order_is_steady_from_the_last_change_on(low, number):
-    rows = [
-        ("p", "biased", n, name, mean)
-        for n, means in {10: (1, 2), 20: (2, 1), 40: (1, 2), 80: (3, 4)}.items()
-        for name, mean in zip(("S1", "S2"), means, strict=True)
-    ]
-    curves = pd.DataFrame(rows, columns=["images", "estimator", "n", "submission", "mean"])
-    gap = ("p", "biased", "S2", "S1", low, 1.5)
-    gaps = pd.DataFrame([gap], columns=["images", "estimator", "first", "second", "low", "high"])
-    assert steady_from(curves, gaps, "p", "biased") == number
-
-
-def test_measures_are_set_beside_both_estimators_of_cka(comparisons):
-    matrices = {name: np.full((2, 2), place / 10) for place, name in enumerate(SETS)}
-    measures = measure_table({"RSA": matrices}, "one")
-    intervals = mean_intervals({"one": comparisons["one"]}, SETS)
-    table = by_measure(intervals, measures).set_index("measure")
-    assert list(table.index) == ["biased CKA", "debiased CKA", "RSA"]
-    assert table.loc["RSA", "order"] == "S3 > S2 > S1"
-    assert table.loc["biased CKA", "agreement"] == 1
-    assert table.loc["RSA", "agreement"] == pytest.approx(1 / 3)  # CKA: S1 > S3 > S2
-
-
-def test_an_order_is_by_descending_value():
-    assert order_of(pd.Series({"S1": 0.2, "S2": 0.3, "S3": 0.1})) == "S2 > S1 > S3"
-
-
-def test_families_get_the_interval_of_other_images(comparisons):
-    families = pd.DataFrame({"family": ["pair", "lone"], "images": ["one", "one"]})
-    biased = comparisons["one"]["biased"]
-    table = with_image_intervals(families, {"one": biased}, {"pair": [0, 1], "lone": [2]})
-    assert table["images_low"][0] == pytest.approx(biased.mean(["a", "b"]).low)
-    assert table["images_high"].isna().tolist() == [False, True]
+def test_of_one_submission_nothing_can_be_ranked():
+    assert ranks_better({}, {}, {}) == UNTESTABLE

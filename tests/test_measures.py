@@ -132,6 +132,13 @@ def test_bad_features_are_an_error_that_names_the_model(measure):
         MEASURES[measure](features, names=["a", "b", "c"])
 
 
+@each_measure
+def test_other_images_are_an_error_that_names_the_model(measure):
+    hashes = {"names": ["a", "b", "c"], "identifiers": ["1", "1", "2"]}
+    with pytest.raises(UserError, match="c: its images, or their order, are not those of a"):
+        MEASURES[measure](make_features(1), **hashes)
+
+
 @pytest.mark.parametrize(("n", "k"), [(60, 10), (12, 5), (4, 1)])
 def test_few_images_have_fewer_neighbours_by_default(n, k):
     features = make_features(1, n=n)

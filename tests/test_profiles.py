@@ -9,7 +9,7 @@ import pytest
 
 from realign_utils import cli
 from realign_utils.errors import UserError
-from realign_utils.parameters import Parameters, documentation
+from realign_utils.parameters import Parameters, documentation, image_sources
 from realign_utils.profiles import load
 from realign_utils.registry import choose, read_registry
 
@@ -52,6 +52,9 @@ FAULTS = {
     "submissions.S1.constraints={include: [vgg11.tv_in1k], exclude: [vgg11.tv_in1k]}": (
         "can keep 'vgg11.tv_in1k fixed in' and 'vgg11.tv_in1k fixed out'"
     ),
+    "larger={cifar10: 2000}": "larger: unknown proxy 'cifar10'; did you mean 'cifar100'?",
+    "larger={cifar100: 500}": "larger.cifar100: 500 is not more than the proxy's own number, 500",
+    "larger={cifar100: many}": "larger.cifar100: should be a valid integer, not 'many'",
     "calibration_proxies={imagenette: {kind: cifar100}}": "the name 'imagenette' is taken",
     "calibration_proxies={evaluation: {kind: cifar100}}": "the name 'evaluation' is taken",
     "calibration_proxies={a: {kind: cifar100, clases: [apple]}}": "did you mean 'classes'?",
@@ -69,6 +72,15 @@ def test_every_profile_of_the_project_is_valid(profile: str) -> None:
     parameters, root = load(profile, root=ROOT)
     assert parameters.profile == profile
     assert root == ROOT
+
+
+def test_a_larger_set_is_its_proxy_with_more_images() -> None:
+    parameters, _ = load("paper", ["larger={cifar100: 2000}"], root=ROOT)
+    sources = image_sources(parameters)
+    assert list(sources) == ["cifar100", "imagenette", "cifar100_larger"]
+    more = {"number": sources["cifar100_larger"].number}
+    assert sources["cifar100_larger"].model_dump() == sources["cifar100"].model_dump() | more
+    assert more == {"number": 2000}
 
 
 @pytest.mark.parametrize("override", FAULTS)

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from realign_utils import report
+from realign_utils import executed, report
 from realign_utils.errors import UserError
 from realign_utils.report import Exhibit, figure, render, table
 
@@ -256,9 +256,10 @@ def test_figure_without_a_file_is_refused() -> None:
 
 
 def test_html_takes_the_png_where_the_svg_is_very_large(tmp_path: Path) -> None:
-    for suffix, size in ((".svg", report._LARGEST_SVG + 1), (".png", 1), (".pdf", 1)):
+    for suffix, size in ((".svg", executed.LARGEST_SVG + 1), (".png", 1), (".pdf", 1)):
         (tmp_path / f"map{suffix}").write_bytes(b" " * size)
-    files = report._figure_files(tmp_path, {"file": "map", "label": "fig:map", "width": "50%"})
+    outputs = executed.Outputs(tmp_path, {}, tmp_path, tmp_path, tmp_path, None)
+    files = outputs.files_of({"file": "map", "label": "fig:map", "width": "50%"})
     assert [Path(files[form]).suffix for form in ("html", "pdf")] == [".png", ".pdf"]
 
 
@@ -291,7 +292,7 @@ def test_numbers_follow_the_order_and_those_given() -> None:
     exhibits = [
         table(RATIOS, "c", f"tbl:t{i}", number=n) for i, n in enumerate([None, 3, None, 2, None])
     ]
-    names = report._name_exhibits(new_notebook(cells=[code("all", *exhibits)]))
+    names = executed.name_exhibits(new_notebook(cells=[code("all", *exhibits)]))
     assert list(names.values()) == ["Table 1", "Table 3", "Table 4", "Table 2", "Table 5"]
 
 
@@ -369,6 +370,58 @@ def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
 def test_table_names_the_mistake(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         table(RATIOS, **{"caption": "c", "label": "tbl:t"} | arguments)
+
+
+PLACES = [{"kind": "points", "names": ["</script><b>&"], "lines": [["resnet"]], "at": [[0.5, 0.5]]}]
+
+
+def answering(folder: Path) -> str:
+    """The HTML of a report with one figure that answers the pointer."""
+    drawing = Figure(figsize=(2, 1))
+    for suffix in ("svg", "png", "pdf"):
+        drawing.savefig(folder / f"map.{suffix}")
+    (folder / "map.json").write_text(json.dumps(PLACES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        shown = figure("map", "A map.", "fig:map")
+    return rendered(folder, code("figure", shown))[0]
+
+
+def test_a_figure_with_places_answers_the_pointer_by_data_in_the_page(tmp_path: Path) -> None:
+    page = answering(tmp_path)
+    data = re.search(r'<script type="application/json" class="places">(.*?)</script>', page, re.S)
+    assert json.loads(data[1]) == {"name": "Figure 1", "parts": PLACES}
+    assert page.count("<script") == 2  # the data and the code
+    assert "querySelectorAll" in page
+
+
+def test_the_static_figure_stays_and_nothing_is_loaded(tmp_path: Path) -> None:
+    page = answering(tmp_path)
+    loaded = Loaded(page)
+    assert re.search(r'<div class="plate" style="width:100%">\s*<img[^>]+src="data:image/svg', page)
+    assert all(url.startswith("data:") for url in loaded.urls)
+    assert not re.search(r"https?://(?!www.w3.org)", page)
+    assert "default-src &#39;none&#39;" in page
+
+
+def test_a_figure_s_cell_is_the_one_that_saves_it(folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    cells = [code('name = "heatmap"'), code('stem = draw.save(panel, figures, "heatmap")')]
+    (folder / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=cells), folder / "5_figures.ipynb")
+    shown = figure("heatmap", "c", "fig:heatmap", source="notebooks/5_figures.ipynb")
+    page, _ = rendered(folder, code("figure", shown))
+    assert "Source: 5_figures · code cell 2 · heatmap" in page
+
+
+def test_without_a_repository_captions_link_to_the_executed_copies(folder: Path) -> None:
+    page, source = rendered(folder, code("ratios", table(RATIOS, "c", "tbl:ratios")))
+    assert '<a href="../7_report.ipynb">Source: 7_report · code cell 1</a>' in page
+    assert '#link("../7_report.ipynb")' in source
+
+
+def test_folded_code_bears_the_number_that_captions_give(page: str) -> None:
+    assert "<summary>Code cell 4</summary>" in page
 
 
 def test_pdf_is_set_from_the_fonts_of_the_wheel(tmp_path: Path) -> None:

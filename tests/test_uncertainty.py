@@ -10,13 +10,9 @@ import torch
 from realign_utils.chance import chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_sums
 from realign_utils.errors import UserError
-from realign_utils.uncertainty import (
-    draw_plan,
-    draw_subsets,
-    jackknife,
-    mean_of_pairs,
-    resample,
-)
+from realign_utils.jackknife import jackknife
+from realign_utils.subsets import draw_plan, draw_subsets
+from realign_utils.uncertainty import mean_of_pairs, resample
 
 each_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
 
@@ -163,6 +159,59 @@ def test_jackknife_leaves_out_each_image_in_turn(features, estimator):
         others = [np.delete(x, image, axis=0) for x in features]
         expected = cka_matrix(others, estimator=estimator)
         torch.testing.assert_close(result.matrices[image], expected, atol=1e-6, rtol=0)
+
+
+@each_estimator
+def test_jackknife_of_groups_leaves_out_each_group_in_turn(features, estimator):
+    groups = [place % 7 if place < 50 else "last" for place in range(60)]
+    result = jackknife(features, estimator=estimator, groups=groups)
+    assert (len(result.matrices), result.groups) == (8, (7, 8))
+    for row, group in ((0, 0), (6, 6), (7, "last")):
+        kept = [place for place in range(60) if groups[place] != group]
+        expected = cka_matrix([x[kept] for x in features], estimator=estimator)
+        torch.testing.assert_close(result.matrices[row], expected, atol=1e-6, rtol=0)
+
+
+def test_jackknife_of_images_in_threes_is_that_of_the_originals():
+    features = make_features(np.random.default_rng(6), make_loadings(6), 80)
+    copies = [np.repeat(x, 3, axis=0) for x in features]
+    options = {"estimator": "biased"}  # of copies, biased CKA is that of the originals
+    expected = jackknife(features, **options).standard_error
+    grouped = jackknife(copies, groups=np.repeat(range(80), 3).tolist(), **options)
+    torch.testing.assert_close(grouped.standard_error, expected, atol=1e-6, rtol=1e-3)
+    assert (jackknife(copies, **options).standard_error < 0.7 * expected)[0, 1]
+
+
+@each_estimator
+@pytest.mark.parametrize("grouped", [False, True])
+def test_jackknife_and_resamples_agree_also_for_groups(estimator, grouped):
+    features = make_features(np.random.default_rng(7), make_loadings(7), 150)
+    groups = [place // 3 for place in range(150)] if grouped else None
+    options = {"estimator": estimator, "groups": groups}
+    ratio = (
+        jackknife(features, **options).standard_error
+        / resample(features, draws=400, **options).standard_error
+    )
+    assert ((ratio > 1 / 1.3) & (ratio < 1.3))[*np.triu_indices(3, 1)].all()
+
+
+@each_estimator
+def test_jackknife_without_an_image_far_from_all_others_keeps_its_digits(features, estimator):
+    features = [x.copy() for x in features]
+    for x in features:
+        x[17] = 1e6 * x[17] + 1e6
+    result = jackknife(features, estimator=estimator)
+    expected = cka_matrix([np.delete(x, 17, axis=0) for x in features], estimator=estimator)
+    torch.testing.assert_close(result.matrices[17], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("compute", [jackknife, resample])
+@pytest.mark.parametrize("memory", [10**9, 1])
+def test_other_images_are_an_error_that_names_the_model(features, compute, memory):
+    options = {"memory": memory} if compute is resample else {}
+    hashes = {"names": list("abc"), "identifiers": ["1", "2", "1"]}
+    with pytest.raises(UserError, match="b: its images, or their order, are not those of a"):
+        compute(features, **hashes, **options)
 
 
 @each_estimator

@@ -160,6 +160,14 @@ end
 
 -- ---------------------------------------------------------------- tables
 
+-- A name may break after its underscores, which neither form does by itself.
+local function breakable(element)
+  local function broken(text)
+    return pandoc.Str((text:gsub("_(%w)", "_\u{200b}%1")))
+  end
+  return element:walk({ Str = function(str) return broken(str.text) end })
+end
+
 local function columns_of(element)
   local columns = {}
   local function add(rows)
@@ -182,7 +190,7 @@ local function fit(element, columns)
     natural[j], least[j] = 2, 2
     for _, text in ipairs(column) do
       natural[j] = math.max(natural[j], utf8.len(text) + 2)
-      for word in text:gmatch("%S+") do least[j] = math.max(least[j], utf8.len(word) + 2) end
+      for word in text:gsub("\u{200b}", " "):gmatch("%S+") do least[j] = math.max(least[j], utf8.len(word) + 2) end
     end
     wide, narrow = wide + natural[j], narrow + least[j]
   end
@@ -208,6 +216,7 @@ local function show_table(element, caption, label)
     if not caption then return { scroll } end
     return { pandoc.Figure({ scroll }, { long = caption }, { id = label, class = "table" }) }
   end
+  element = breakable(element)
   local columns = columns_of(element)
   local size = fit(element, columns)
   if caption then element.caption, element.identifier = { long = caption }, label end
@@ -224,7 +233,8 @@ end
 local function show_code(div)
   local is_open = div.classes:includes("open")
   if not is_html then return is_open and div.content or {} end
-  local start = '<details class="code"' .. (is_open and " open" or "") .. "><summary>Code</summary>"
+  local start = '<details class="code"' .. (is_open and " open" or "") .. "><summary>Code cell "
+    .. div.attributes.number .. "</summary>"
   return { raw(start), div.content[1], raw("</details>") }
 end
 
@@ -233,6 +243,21 @@ local function small(inlines)
   inlines:insert(1, raw("#small[", true))
   inlines:insert(raw("]", true))
   return inlines
+end
+
+-- The picture of a figure in the HTML. What it answers to a pointer is data for pointer.js beside it.
+local function plate(at)
+  local wide = tonumber(at.width:match("^([%d.]+)%%$") or 0) > 60
+  local start = string.format('<div class="answers%s"><div class="plate" style="width:%s">',
+    wide and " wide" or "", at.width:gsub("[^%w.%%]", ""))
+  local data = ""
+  if at.pointer then
+    local parts = assert(io.open(at.pointer)):read("a"):gsub("<", "\\u003c")
+    data = '<script type="application/json" class="places">{"name": '
+      .. pandoc.json.encode(at.name) .. ', "parts": ' .. parts .. "}</script>"
+  end
+  local picture = pandoc.Image({ pandoc.Str(at.name) }, at.html, "", { width = "100%" })
+  return { raw(start), pandoc.Plain({ picture }), raw("</div>" .. data .. "</div>") }
 end
 
 local function show_exhibit(div)
@@ -247,13 +272,22 @@ local function show_exhibit(div)
   caption:extend(small(source))
   local long = { pandoc.Plain(caption) }
   if div.content[1] then return show_table(div.content[1], long, div.identifier) end
-  local src = is_html and at.html or at.pdf
-  local picture = pandoc.Image({ pandoc.Str(at.name) }, src, "", { width = at.width })
-  return { pandoc.Figure({ pandoc.Plain({ picture }) }, { long = long }, { id = div.identifier }) }
+  local shown = is_html and plate(at)
+    or { pandoc.Plain({ pandoc.Image({ pandoc.Str(at.name) }, at.pdf, "", { width = at.width }) }) }
+  return { pandoc.Figure(shown, { long = long }, { id = div.identifier }) }
+end
+
+-- A paragraph of many names in code is set ragged: justified, it would be full of holes.
+local function ragged(para)
+  local codes = 0
+  para:walk({ Code = function() codes = codes + 1 end })
+  if is_html or codes < 4 then return nil end
+  return { raw("#[#set par(justify: false)"), para, raw("]") }, false
 end
 
 local shown = {
   traverse = "topdown",
+  Para = ragged,
   Table = function(element) return show_table(element), false end,
   Div = function(div)
     if div.classes:includes("code") then return show_code(div), false end

@@ -1,0 +1,287 @@
+"""The paper's numbers from its own pictures, tables and appendix, and from the registry.
+
+Each function gives the evidence on one quantity of ``params/claims.csv``; its second argument is
+the column ``of``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from realign_utils.calibrate import pair_values, rank_agreement
+from realign_utils.cka import cka_matrix
+from realign_utils.claims_evidence import Evidence, Study, drawn_file, untestable
+from realign_utils.claims_scores import weakest
+from realign_utils.registry import read_registry
+from realign_utils.search import greedy
+
+BAR = 0.005
+"""How exactly a bar of Figure 4 could be read."""
+PORTAL, BARS = "params/portal.csv", "params/published/fig4_bars_read.csv"
+APPENDIX = "params/published/appendix_a.csv"
+
+
+# ------------------------------------------------------------------ Figures 2, 3, 6 and 7
+
+
+def _pairs(study: Study, submission: str) -> np.ndarray:
+    matrix = study.drawn[submission][1]
+    return pair_values(matrix, range(len(matrix)))
+
+
+def _averages(study: Study, submission: str) -> pd.Series:
+    names, matrix = study.drawn[submission]
+    return pd.Series((matrix.sum(axis=0) - np.diag(matrix)) / (len(matrix) - 1), names)
+
+
+def drawn_mean(study: Study, of: str) -> Evidence:
+    pairs = _pairs(study, of)
+    return Evidence(pairs.mean(), f"mean of the {len(pairs)} cells that were read", drawn_file(of))
+
+
+def drawn_minimum(study: Study, of: str) -> Evidence:
+    names, matrix = study.drawn[of]
+    away = matrix + np.diag(np.full(len(matrix), np.inf))
+    i, j = np.unravel_index(away.argmin(), away.shape)
+    low = _pairs(study, of)
+    why = f"the darkest cell is {names[i]} and {names[j]}; {(low < 0.7).sum()} of {len(low)} are below 0.70"
+    return Evidence(low.min(), why, drawn_file(of))
+
+
+def drawn_share_above(study: Study, of: str) -> Evidence:
+    above = _pairs(study, "S4") > float(of)
+    why = f"share of cells: {above.sum()} of {len(above)} are above {of}"
+    return Evidence(above.mean(), why, drawn_file("S4"))
+
+
+def drawn_evenness(study: Study, of: str) -> Evidence:
+    s1, s4 = _pairs(study, "S1").std(), _pairs(study, "S4").std()
+    why = f"standard deviation of the cells: {s1:.4f} in S1, {s4:.4f} in S4"
+    return Evidence(s1 - s4, why, drawn_file("S1"))
+
+
+def drawn_lowest_average(study: Study, of: str) -> Evidence:
+    averages = _averages(study, of)
+    why = f"lowest of {len(averages)} averages, of {averages.idxmin()}"
+    return Evidence(averages.min(), why, drawn_file(of))
+
+
+def drawn_highest_average(study: Study, of: str) -> Evidence:
+    averages = _averages(study, of)
+    why = f"highest of {len(averages)} averages, of {averages.idxmax()}"
+    return Evidence(averages.max(), why, drawn_file(of))
+
+
+def drawn_leaders(study: Study, of: str) -> Evidence:
+    named = of.split()
+    first = _averages(study, "S4").nlargest(len(named)).index.str.partition(".").get_level_values(0)
+    why = f"the first {len(named)} by average are {', '.join(first)}"
+    return Evidence(len(set(named) & set(first)), why, drawn_file("S4"))
+
+
+def drawn_greedy_mean(study: Study, of: str) -> Evidence:
+    steps = greedy(study.drawn["S4"][1], 20)[1]
+    value = steps[int(of) - 2]
+    why = f"greedy on the cells: {value:.4f} with {of} models, {steps[-1]:.4f} with all"
+    return Evidence(value, why, drawn_file("S4"))
+
+
+def drawn_greedy_fall(study: Study, of: str) -> Evidence:
+    steps = greedy(study.drawn["S4"][1], 20)[1]
+    falls = sum(np.diff(steps) < 0)
+    why = f"fall from {of} models to 20; of the {len(steps) - 1} steps {falls} go down"
+    return Evidence(steps[int(of) - 2] - steps[-1], why, drawn_file("S4"))
+
+
+# ------------------------------------------------------------------ the table of section 3.1
+
+
+def _rounding(text: str) -> float:
+    """Half a unit of the last printed digit."""
+    return 0.5 * 10.0 ** -len(text.partition(".")[2])
+
+
+def _number(study: Study, submission: str, column: str) -> float:
+    return float(study.portal[column][submission])
+
+
+def _ratio(study: Study, submission: str) -> float:
+    return _number(study, submission, "real") / _number(study, submission, "cifar100")
+
+
+def portal_ratio(study: Study, of: str) -> Evidence:
+    real, proxy = study.portal["real"][of], study.portal["cifar100"][of]
+    half = _rounding(real)
+    ends = [(float(real) + sign * half) / float(proxy) for sign in (-1, 1)]
+    why = f"{real} / {proxy}; unrounded, the real score allows {ends[0]:.3f} to {ends[1]:.3f}"
+    return Evidence(_ratio(study, of), why, PORTAL)
+
+
+def portal_lowest_ratio(study: Study, of: str) -> Evidence:
+    ratios = {name: _ratio(study, name) for name in of.split()}
+    why = "lowest of " + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+    return Evidence(min(ratios.values()), why, PORTAL)
+
+
+def portal_excess(study: Study, of: str) -> Evidence:
+    real, proxy = study.portal["real"][of], study.portal["imagenette"][of]
+    value, half = float(proxy) - float(real), _rounding(real) + _rounding(proxy)
+    why = f"{proxy} − {real}; the interval is that of rounding"
+    return Evidence(value, why, PORTAL, value - half, value + half)
+
+
+def portal_ranking(study: Study, of: str) -> Evidence:
+    scores = study.portal[["cifar100", "imagenette", "real"]].astype(float)
+    share = {p: rank_agreement(scores[p], scores["real"]) for p in ("cifar100", "imagenette")}
+    why = (
+        f"pairs of {len(scores)} submissions in the right order: {share['cifar100']:.0%} by "
+        f"CIFAR-100, {share['imagenette']:.0%} by Imagenette"
+    )
+    return Evidence(share["cifar100"] - share["imagenette"], why, PORTAL)
+
+
+def portal_calibration(study: Study, of: str) -> Evidence:
+    scores = study.portal[["cifar100", "imagenette", "real"]].astype(float)
+    error = {p: (scores["real"] - scores[p]).abs().mean() for p in ("cifar100", "imagenette")}
+    ratios = {p: scores["real"] / scores[p] for p in error}
+    spread = {p: ratio.std() / ratio.mean() for p, ratio in ratios.items()}
+    why = (
+        f"mean error {error['cifar100']:.3f} against {error['imagenette']:.3f}; but the ratio "
+        f"varies by {spread['cifar100']:.1%} on CIFAR-100, {spread['imagenette']:.1%} on Imagenette"
+    )
+    return Evidence(error["imagenette"] - error["cifar100"], why, PORTAL)
+
+
+def portal_cnn_calibration(study: Study, of: str) -> Evidence:
+    off = {name: abs(_ratio(study, name) - 1) for name in ("S4", "S2", "S3")}
+    why = f"ratios off 1 by {off['S4']:.3f} (S4), {off['S2']:.3f} (S2), {off['S3']:.3f} (S3)"
+    return Evidence(min(off["S2"], off["S3"]) - off["S4"], why, PORTAL)
+
+
+def portal_lead(study: Study, of: str) -> Evidence:
+    """Of each set before "over" to each after it; the interval is that of rounding."""
+    leaders, rivals = (part.split() for part in of.split(" over "))
+    gaps = {}
+    for first in leaders:
+        for second in rivals:
+            texts = study.portal["real"][[first, second]]
+            value, half = float(texts[first]) - float(texts[second]), sum(map(_rounding, texts))
+            gaps[first, second] = tuple(np.round((value, value - half, value + half), 9))
+    first, second = min(gaps, key=gaps.get)
+    why = f"smallest lead: {first} over {second}; the interval is that of rounding"
+    return weakest(gaps.values(), why, calls=_signs(gaps.values()), file=PORTAL)
+
+
+def _signs(differences: Iterable[tuple[float, float, float]]) -> list[int]:
+    """Of differences with bounds, not confidence intervals: exact where zero is outside."""
+    return [int(low > 0) - int(high < 0) for _, low, high in differences]
+
+
+def portal_score(study: Study, of: str) -> Evidence:
+    """Nobody can score a set again without the portal's images."""
+    here = study.listed["model"].isin(study.known.index).sum()
+    known = f"{here} of its {len(study.listed)} models are in this run, and"
+    return untestable(f"{known} the portal's images are secret", PORTAL)
+
+
+def red_team(study: Study, of: str) -> Evidence:
+    sources = [*study.proxies.values(), *([study.evaluation] if study.evaluation else [])]
+    names = {source.get("dataset_name") or source["kind"] for source in sources}
+    lacking = "" if "objectnet" in names else f"; this run has {', '.join(sorted(names))}"
+    return untestable(f"the paper gives neither the images nor a score{lacking}")
+
+
+# ------------------------------------------------------------------ Figure 4
+
+
+def _bar_gaps(gaps: Sequence[float], why: str) -> Evidence:
+    differences = [(gap, gap - 2 * BAR, gap + 2 * BAR) for gap in gaps]
+    return weakest(differences, why, calls=_signs(differences), file=BARS)
+
+
+def bars_inflated(study: Study, of: str) -> Evidence:
+    gaps = study.bars["imagenette"] - study.bars["cifar100"]
+    why = f"smallest of {len(gaps)} families: {gaps.idxmin()}; bars read to ±{BAR}"
+    return _bar_gaps(list(gaps), why)
+
+
+def bars_hybrid_lead(study: Study, of: str) -> Evidence:
+    rest = study.bars.drop(index="hybrid attention")
+    leads = study.bars.loc["hybrid attention"] - rest.max()
+    why = f"smaller lead: on {leads.idxmin()}; bars read to ±{BAR}"
+    return _bar_gaps(list(leads), why)
+
+
+# ------------------------------------------------------------------ Appendix A and the registry
+
+
+def _of_listed(study: Study, which: pd.Series, what: str) -> Evidence:
+    names = ", ".join(study.listed.loc[which, "model"].str.partition(".")[0])
+    shown = f": {names}" if 0 < which.sum() <= 5 else ""
+    return Evidence(int(which.sum()), f"{which.sum()} of {len(which)} {what}{shown}", APPENDIX)
+
+
+def listed_not(study: Study, of: str) -> Evidence:
+    which = ~study.listed["architecture_type"].str.contains(of)
+    return _of_listed(study, which, f"are not called {of} by Appendix A itself")
+
+
+def listed_as(study: Study, of: str) -> Evidence:
+    which = study.listed["architecture_type"].str.contains("|".join(of.split()))
+    return _of_listed(study, which, f"are so called ({' or '.join(of.split())}) by Appendix A")
+
+
+def listed_tag(study: Study, of: str) -> Evidence:
+    tags = study.listed["model"].str.partition(".")[2].str.split("_")
+    which = tags.map(lambda parts: of in parts)
+    return _of_listed(study, which, f"have the tag {of} in their name")
+
+
+def _registry(study: Study) -> pd.DataFrame:
+    return read_registry(f"{study.params}/registry.csv")
+
+
+def registered(study: Study, of: str) -> Evidence:
+    models = _registry(study)
+    why = f"of {models['family'].nunique()} families"
+    return Evidence(len(models), why, "params/registry.csv")
+
+
+def listed_registered(study: Study, of: str) -> Evidence:
+    layers = study.listed["model"].map(_registry(study)["layer"])
+    return _of_listed(study, layers == study.listed["layer"], "have that name and layer there")
+
+
+def dimensions(study: Study, of: str) -> Evidence:
+    shapes = _registry(study)["raw_output_shape"].str.split("x")
+    # tokens × channels where there are two, channels × height × width where there are three
+    sizes = shapes.map(lambda shape: int(shape[-1] if len(shape) == 2 else shape[0]))
+    value = sizes.min() if of == "fewest" else sizes.max()
+    beyond = sizes[(sizes < 256) | (sizes > 3072)]
+    names = ", ".join(f"{name.partition('.')[0]} {size}" for name, size in beyond.items())
+    why = f"outside 256 to 3072: {names or 'none'}"
+    return Evidence(int(value), why, "params/registry.csv")
+
+
+def invariance(study: Study, of: str) -> Evidence:
+    """On random features, since it is a property of the formula."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((500, 20)), rng.standard_normal((500, 30))
+    turned = 7.0 * x @ np.linalg.qr(rng.standard_normal((20, 20)))[0]
+    features = [torch.from_numpy(f) for f in (x, y, turned)]
+    matrix = cka_matrix(features)
+    why = "change of the CKA of random features when one is rotated and scaled"
+    return Evidence(float(matrix[0, 1] - matrix[2, 1]), why, "realign_utils/cka.py")
+
+
+PUBLISHED = (
+    drawn_mean, drawn_minimum, drawn_share_above, drawn_evenness, drawn_lowest_average,
+    drawn_highest_average, drawn_leaders, drawn_greedy_mean, drawn_greedy_fall, portal_ratio,
+    portal_lowest_ratio, portal_excess, portal_ranking, portal_calibration, portal_cnn_calibration,
+    portal_lead, portal_score, red_team, bars_inflated, bars_hybrid_lead, listed_not, listed_as,
+    listed_tag, registered, listed_registered, dimensions, invariance,
+)  # fmt: skip
