@@ -964,7 +964,7 @@ for number, topic in enumerate(card["topic"].unique(), 1):
         )
     )
 
-# %% [markdown]
+# %% [markdown] tags=["blog"]
 # Verdicts stand for what can be said from four submissions, or from one run. Read the reasons before the words: several claims are true of
 # the paper's numbers and need not be true of another run's, and the reverse.
 #

@@ -20,6 +20,9 @@ from realign_utils.run_reasons import changed, reasons
 ROUNDING = 1e-9
 """A number that changes by less has not changed."""
 
+COLUMNS = 3
+"""Columns of a table whose change is told."""
+
 _REASONS = {"run.json", "parameters.yaml", "features.csv", "device.csv"}  # told as such
 _SCORES = ["images", "estimator", "submission"]
 
@@ -100,7 +103,8 @@ def table_difference(first: pd.DataFrame, second: pd.DataFrame) -> str | None:
         else:
             moved, more = int((one.astype(str) != other.astype(str)).sum()), ""
         told += [f"{name}: {moved} of {len(first)}{more}"] if moved else []
-    return "; ".join(told) or None
+    more = f"; and {len(told) - COLUMNS} more columns" if len(told) > COLUMNS else ""
+    return "; ".join(told[:COLUMNS]) + more or None
 
 
 def verdict_differences(first: pd.DataFrame, second: pd.DataFrame) -> list[tuple[str, str, str]]:

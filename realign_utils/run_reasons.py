@@ -10,7 +10,7 @@ import pandas as pd
 
 from realign_utils.run_files import Run
 
-LABELS = {"profile", "title", "runs", "figures", "store"}
+LABELS = {"profile", "title", "authors", "tags", "runs", "figures", "store"}
 """Parameters that name a run and its places, and change no number."""
 
 _NO_FEATURES = pd.DataFrame(columns=["images", "model", "file"])

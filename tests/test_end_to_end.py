@@ -210,10 +210,34 @@ def test_the_pdf_is_there(folder: Path) -> None:
     assert (folder / "runs" / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_every_figure_is_there_as_png_and_vector(folder: Path) -> None:
+def test_every_figure_is_there_as_png_and_vector_with_what_it_answers(folder: Path) -> None:
     for number in (2, 3, 4, 5, 6, 7):
         kinds = {path.suffix for path in (folder / "figures").glob(f"fig{number}_*")}
-        assert kinds == {".png", ".svg", ".pdf"}
+        assert kinds == {".png", ".svg", ".pdf", ".json"}
+
+
+def test_the_page_answers_for_every_model_and_stays_small(folder: Path) -> None:
+    html = (folder / "runs" / "report.html").read_text()
+    data = re.findall(r'<script type="application/json" class="places">(.*?)</script>', html, re.S)
+    parts = {figure["name"]: figure["parts"] for figure in map(json.loads, data)}
+    models, _ = read_matrix(folder / "runs" / "cka" / "cifar100_like_biased.csv")
+    assert parts["Figure 5"][0]["names"] == list(models)
+    submitted = pd.read_csv(folder / "runs" / "submissions" / "S4.csv")["model"]
+    assert set(parts["Figure 2"][0]["names"]) == set(submitted)
+    assert len(html) < 15e6
+
+
+def test_the_post_s_links_lead_to_files_and_no_syntax_of_the_report_is_left(folder: Path) -> None:
+    post = (folder / "runs" / "blog" / "post.md").read_text()
+    targets = re.findall(r"\]\((?!https?:)([^)]+)\)", post)
+    assert len(targets) > 2
+    assert all((folder / "runs" / "blog" / target).is_file() for target in targets)
+    assert not re.search(r"\[@|:::|<div|<span|\bnan\b", post)
+
+
+def test_a_run_compared_with_itself_differs_in_nothing(folder: Path) -> None:
+    done = realign(folder, "compare", folder / "runs", folder / "runs")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no number differs")
 
 
 def test_a_submission_is_valid_and_scored_as_the_table_says(folder: Path) -> None:

@@ -77,7 +77,6 @@ def test_every_profile_of_the_project_is_valid(profile: str) -> None:
 def test_a_larger_set_is_its_proxy_with_more_images() -> None:
     parameters, _ = load("paper", ["larger={cifar100: 2000}"], root=ROOT)
     sources = image_sources(parameters)
-    assert list(sources) == ["cifar100", "imagenette", "cifar100_larger"]
     more = {"number": sources["cifar100_larger"].number}
     assert sources["cifar100_larger"].model_dump() == sources["cifar100"].model_dump() | more
     assert more == {"number": 2000}
