@@ -155,9 +155,10 @@ def quality_sentence(quality: pd.DataFrame) -> str:
         sure = here[(here["behind_low"] > 0) & (here["proxy"] != best["proxy"])]
         kind = "Of the proxies" if role == "proxy" else "Of the calibration proxies"
         value = with_reach(best["spearman"], best["low"], best["high"])
+        behind = ", ".join(f"`{name}`" for name in sure["proxy"]) or "none"
         parts.append(
             f"{kind}, `{best['proxy']}` ranks sets most as the held-out images do: {value}. Surely "
-            f"behind it, of {len(here) - 1} others: {', '.join(f'`{p}`' for p in sure['proxy']) or 'none'}."
+            f"behind it, of the other {len(here) - 1}: {behind}."
         )
     weighty = quality["influential"].dropna().value_counts()
     if len(weighty):
@@ -194,7 +195,7 @@ def predictions_shown(predictions: pd.DataFrame) -> pd.DataFrame:
             "expected": predictions["predicted"],
             "95 % of new sets": [reach_text(low, high, 3) for low, high in ends],
             "actual": predictions["actual"],
-            "inside": predictions["inside"].astype(bool),
+            "inside": ["" if pd.isna(is_in) else bool(is_in) for is_in in predictions["inside"]],
         }
     )
 
@@ -205,21 +206,28 @@ def prediction_sentence(prediction: pd.DataFrame, predictions: pd.DataFrame, pro
     here = here.set_index("predictors")
     if here.empty or here["error"].isna().any():
         return "There are too few models to set some aside, and so no interval for new sets."
-    own = predictions[predictions["proxy"] == proxy]
     lines = here.drop(index="nothing")
     used = lines["error"].idxmin()
-    missed = own.loc[~own["inside"].astype(bool), "submission"]
-    outside = f" (not {', '.join(missed)})" if len(missed) else ""
-    return (
+    text = (
         f"For sets of models that the line has not seen, the error of the expected score is "
         f"{number(here.loc['nothing', 'error'], 4)} without the score on `{proxy}`, "
         f"{number(here.loc['proxy', 'error'], 4)} with it, and "
         f"{number(here.loc['proxy and homogeneity', 'error'], 4)} with the set's homogeneity as "
         f"well. The 95 % interval by {used} reaches {number(here.loc[used, 'reach'], 4)} to either "
-        f"side; of sets of models set aside it held {100 * here.loc[used, 'coverage']:.1f} % on "
-        f"average, and {100 * here.loc[used, 'lowest_coverage']:.1f} % in the worst of ten "
-        f"divisions. Of the {len(own)} submissions, {int(own['inside'].sum())} lie inside{outside}."
+        f"side; "
     )
+    held, worst = here.loc[used, ["coverage", "lowest_coverage"]]
+    text += (
+        f"of sets of models set aside it held {100 * held:.1f} % on average, and {100 * worst:.1f} "
+        f"% in the worst of ten divisions."
+        if np.isfinite(held)
+        else "how many it holds is not known, for want of models to set aside."
+    )
+    own = predictions[predictions["proxy"] == proxy].dropna(subset=["low"])
+    missed = own.loc[~own["actual"].between(own["low"], own["high"]), "submission"]
+    outside = f" (not {', '.join(missed)})" if len(missed) else ""
+    inside = f" Of the {len(own)} submissions, {len(own) - len(missed)} lie inside{outside}."
+    return text + (inside if len(own) else "")
 
 
 def pairs_shown(pairs: pd.DataFrame) -> pd.DataFrame:

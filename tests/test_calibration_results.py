@@ -97,7 +97,7 @@ def test_the_best_proxy_and_those_surely_behind_are_named() -> None:
     table = pd.DataFrame(rows, columns=QUALITY)
     text = quality_sentence(table)
     assert "`good` ranks sets most" in text
-    assert "of 2 others: `bad`." in text
+    assert "of the other 2: `bad`." in text
     assert "With 50 instead of 500 images `good` has 0.60 instead of 0.80." in text
     assert "The model that matters most is `m1`, for 2 of the 3 proxies." in text
     behind = quality_shown(table)["behind"].tolist()
