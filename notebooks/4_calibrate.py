@@ -279,7 +279,7 @@ write_text(Path(runs) / "calibration.csv", calibration.to_csv(index_label="submi
 calibration.round(4)
 
 # %% [markdown]
-# The paper prints the same division for its own four sets. Its last digit should come out of its own table:
+# The paper prints the same division for its own four sets. Its own table should give it, up to the digits that the real score was printed with:
 
 # %%
 images = {"proxies": proxies, "reference_proxy": reference_proxy, "evaluation": evaluation}

@@ -639,7 +639,7 @@ if len(firmer.by_pool):
 # %% [markdown]
 # The intervals are not those of thousands of observations: the sets share a few dozen models and one sample of images. They come from the resampled images of
 # either side and from leaving out each model in turn. One model unlike all others can make a rank correlation: whether it is in a set then decides the set's score on all images alike.
-# The table therefore names the model that matters most to each correlation, and what is left without it. A rank correlation that is high among random sets and low near the best says that the proxy tells
+# The table therefore gives what is left of each correlation without the one model that matters most to it (the file names it). A rank correlation that is high among random sets and low near the best says that the proxy tells
 # good regions from bad ones, but not which of the good sets is best.
 #
 # Ratios held-out / proxy by kind of architecture, as the paper's fourth design principle asks for: one number would do for all where they agree.
@@ -675,7 +675,7 @@ if len(firmer.quality):
     display(
         table(
             quality_shown(firmer.quality),
-            "Proxies by how they rank the same sets; the same without the model that matters most to it; whether it is surely behind the best of its kind (calibration "
+            "Proxies by how they rank the same sets; the same without the one model that matters most to it; whether it is surely behind the best of its kind (calibration "
             "proxies apart), on the same images and models; and the held-out score of the set that it would choose.",
             "tbl:quality",
             formats={"pixels": ".0f"},

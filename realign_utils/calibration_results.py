@@ -10,7 +10,7 @@ import pandas as pd
 
 from realign_utils.errors import UserError
 from realign_utils.figure_style import number
-from realign_utils.intervals import CLOSE, FAILS, HOLDS
+from realign_utils.intervals import FAILS, HOLDS
 
 FILES = {
     "by_pool": "calibration_by_pool",
@@ -101,17 +101,12 @@ def by_pool_shown(by_pool: pd.DataFrame, proxy: str) -> pd.DataFrame:
             digits = 3 if measure == "ratio" else 2
             row[label] = with_reach(one["value"], one["low"], one["high"], digits)
             if measure == "spearman":
-                row["without"] = _without_text(one["without"], one["influential"])
+                row["without one"] = one["without"]
             if not np.isfinite(one["low"]):  # no error from models: that from images alone
                 row[label] = with_reach(one["value"], one["images_low"], one["images_high"], digits)
                 row[label] += "*" if row[label] else ""
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _without_text(value: float, model: object) -> str:
-    """A statistic without its most influential model; nothing where that is not known."""
-    return f"{number(value, 2)} ({model})" if isinstance(model, str) and model else ""
 
 
 def ratios_shown(ratios: pd.DataFrame, proxy: str) -> pd.DataFrame:
@@ -134,8 +129,8 @@ def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
             "classes": row.classes,
             "images": row.images,
             "rank correlation": with_reach(row.spearman, row.low, row.high),
-            "without": _without_text(row.without, row.influential),
-            "behind the best of its kind": _behind_text(row.behind, row.behind_low),
+            "without one": row.without,
+            "behind": _behind_text(row.behind, row.behind_low),
             "score of its choice": row.chosen_score,
         }
         for row in here.itertuples()
@@ -146,7 +141,7 @@ def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
 def _behind_text(behind: float, low: float) -> str:
     if behind == 0:
         return "the best"
-    return "surely" if low > 0 else CLOSE
+    return "surely" if low > 0 else "not surely"
 
 
 def quality_sentence(quality: pd.DataFrame) -> str:
@@ -160,9 +155,16 @@ def quality_sentence(quality: pd.DataFrame) -> str:
         sure = here[(here["behind_low"] > 0) & (here["proxy"] != best["proxy"])]
         kind = "Of the proxies" if role == "proxy" else "Of the calibration proxies"
         value = with_reach(best["spearman"], best["low"], best["high"])
+        behind = ", ".join(f"`{name}`" for name in sure["proxy"]) or "none"
         parts.append(
             f"{kind}, `{best['proxy']}` ranks sets most as the held-out images do: {value}. Surely "
-            f"behind it, of {len(here) - 1} others: {', '.join(f'`{p}`' for p in sure['proxy']) or 'none'}."
+            f"behind it, of the other {len(here) - 1}: {behind}."
+        )
+    weighty = quality["influential"].dropna().value_counts()
+    if len(weighty):
+        parts.append(
+            f"The model that matters most is `{weighty.index[0]}`, for {weighty.iloc[0]} of the "
+            f"{weighty.sum()} proxies."
         )
     for proxy, part in quality[quality["role"] != "calibration proxy"].groupby("proxy", sort=False):
         if len(part) > 1:
@@ -193,7 +195,7 @@ def predictions_shown(predictions: pd.DataFrame) -> pd.DataFrame:
             "expected": predictions["predicted"],
             "95 % of new sets": [reach_text(low, high, 3) for low, high in ends],
             "actual": predictions["actual"],
-            "inside": predictions["inside"].astype(bool),
+            "inside": ["" if pd.isna(is_in) else bool(is_in) for is_in in predictions["inside"]],
         }
     )
 
@@ -204,21 +206,28 @@ def prediction_sentence(prediction: pd.DataFrame, predictions: pd.DataFrame, pro
     here = here.set_index("predictors")
     if here.empty or here["error"].isna().any():
         return "There are too few models to set some aside, and so no interval for new sets."
-    own = predictions[predictions["proxy"] == proxy]
     lines = here.drop(index="nothing")
     used = lines["error"].idxmin()
-    missed = own.loc[~own["inside"].astype(bool), "submission"]
-    outside = f" (not {', '.join(missed)})" if len(missed) else ""
-    return (
+    text = (
         f"For sets of models that the line has not seen, the error of the expected score is "
         f"{number(here.loc['nothing', 'error'], 4)} without the score on `{proxy}`, "
         f"{number(here.loc['proxy', 'error'], 4)} with it, and "
         f"{number(here.loc['proxy and homogeneity', 'error'], 4)} with the set's homogeneity as "
         f"well. The 95 % interval by {used} reaches {number(here.loc[used, 'reach'], 4)} to either "
-        f"side; of sets of models set aside it held {100 * here.loc[used, 'coverage']:.1f} % on "
-        f"average, and {100 * here.loc[used, 'lowest_coverage']:.1f} % in the worst of ten "
-        f"divisions. Of the {len(own)} submissions, {int(own['inside'].sum())} lie inside{outside}."
+        f"side; "
     )
+    held, worst = here.loc[used, ["coverage", "lowest_coverage"]]
+    text += (
+        f"of sets of models set aside it held {100 * held:.1f} % on average, and {100 * worst:.1f} "
+        f"% in the worst of ten divisions."
+        if np.isfinite(held)
+        else "how many it holds is not known, for want of models to set aside."
+    )
+    own = predictions[predictions["proxy"] == proxy].dropna(subset=["low"])
+    missed = own.loc[~own["actual"].between(own["low"], own["high"]), "submission"]
+    outside = f" (not {', '.join(missed)})" if len(missed) else ""
+    inside = f" Of the {len(own)} submissions, {len(own) - len(missed)} lie inside{outside}."
+    return text + (inside if len(own) else "")
 
 
 def pairs_shown(pairs: pd.DataFrame) -> pd.DataFrame:

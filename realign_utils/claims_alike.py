@@ -121,12 +121,15 @@ def _of_set(study: Study, statistic: Callable[[torch.Tensor], torch.Tensor]) -> 
     return compared.resamples.of(lambda m: statistic(m[..., places[:, None], places]))
 
 
-def _no_judge(study: Study) -> Evidence | None:
-    return None if study.judge else untestable("no images by which the set was not chosen")
+def _lacking(study: Study) -> Evidence | None:
+    if not study.judge:
+        return untestable("no images by which the set was not chosen")
+    few = len(study.members(study.highlight)) < 3
+    return untestable(f"{study.highlight} has one pair only") if few else None
 
 
 def spread_narrow(study: Study, of: str) -> Evidence:
-    if lacking := _no_judge(study):
+    if lacking := _lacking(study):
         return lacking
     found = _of_set(study, lambda m: _averages(m).amax(-1) - _averages(m).amin(-1))
     why = f"highest less lowest average of {study.highlight} on {study.judge}"
@@ -141,7 +144,7 @@ def _averages(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def set_more_even(study: Study, of: str) -> Evidence:
-    lacking = _no_judge(study)
+    lacking = _lacking(study)
     if lacking or not_diverse(study):
         return lacking or untestable(not_diverse(study))
     compared = study.comparison(study.judge)
@@ -164,7 +167,7 @@ def _deviation(matrices: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
 
 
 def cluster_tight(study: Study, of: str) -> Evidence:
-    if lacking := _no_judge(study):
+    if lacking := _lacking(study):
         return lacking
     compared = study.comparison(study.judge)
     embedding = embed(compared.similarity.numpy(), restarts=0)

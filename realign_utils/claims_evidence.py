@@ -19,6 +19,7 @@ from realign_utils.registry import choose, read_registry
 
 WRITTEN_BY = {
     "features.csv": "1_extract",
+    "failures.csv": "1_extract",
     "cka": "2_cka",
     "submissions": "3_select",
     "submissions.csv": "3_select",
@@ -109,7 +110,8 @@ class Study:
         if not path.is_file():
             raise UserError(f"{path} is missing: run {WRITTEN_BY[file.split('/')[0]]} first")
         if file not in self._kept:
-            self._kept[file] = pd.read_csv(path)
+            is_empty = not path.read_text().strip()  # no failures: a file of no columns
+            self._kept[file] = pd.DataFrame() if is_empty else pd.read_csv(path)
         return self._kept[file].set_index(index) if index else self._kept[file]
 
     def comparison(self, images: str) -> Comparison:
@@ -141,6 +143,13 @@ class Study:
     def known(self) -> pd.DataFrame:
         """The run's registry."""
         return read_registry(self.registry)
+
+    @cached_property
+    def compared(self) -> set[str]:
+        """The models with features on every set of images."""
+        table = self.table("features.csv")
+        sets = table.groupby("model")["images"].nunique()
+        return set(sets.index[sets == table["images"].nunique()])
 
     @cached_property
     def listed(self) -> pd.DataFrame:

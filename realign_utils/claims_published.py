@@ -181,13 +181,6 @@ def _signs(differences: Iterable[tuple[float, float, float]]) -> list[int]:
     return [int(low > 0) - int(high < 0) for _, low, high in differences]
 
 
-def portal_score(study: Study, of: str) -> Evidence:
-    """Nobody can score a set again without the portal's images."""
-    here = study.listed["model"].isin(study.known.index).sum()
-    known = f"{here} of its {len(study.listed)} models are in this run, and"
-    return untestable(f"{known} the portal's images are secret", PORTAL)
-
-
 def red_team(study: Study, of: str) -> Evidence:
     sources = [*study.proxies.values(), *([study.evaluation] if study.evaluation else [])]
     names = {source.get("dataset_name") or source["kind"] for source in sources}
@@ -282,6 +275,6 @@ PUBLISHED = (
     drawn_mean, drawn_minimum, drawn_share_above, drawn_evenness, drawn_lowest_average,
     drawn_highest_average, drawn_leaders, drawn_greedy_mean, drawn_greedy_fall, portal_ratio,
     portal_lowest_ratio, portal_excess, portal_ranking, portal_calibration, portal_cnn_calibration,
-    portal_lead, portal_score, red_team, bars_inflated, bars_hybrid_lead, listed_not, listed_as,
+    portal_lead, red_team, bars_inflated, bars_hybrid_lead, listed_not, listed_as,
     listed_tag, registered, listed_registered, dimensions, invariance,
 )  # fmt: skip

@@ -178,13 +178,24 @@ def near_optimal(study: Study, of: str) -> Evidence:
 # ------------------------------------------------------------------ the paper's own models
 
 
-def _lacks_paper(study: Study, kind: str = "") -> str:
+def _listed_here(study: Study) -> str:
+    here = study.listed["model"].isin(study.compared).sum()
+    return f"this run compares {here} of the {len(study.listed)} models of Appendix A"
+
+
+def portal_score(study: Study, of: str) -> Evidence:
+    """Nobody can score a set again without the portal's images."""
+    return untestable(
+        f"{_listed_here(study)}, and the portal's images are secret", "params/portal.csv"
+    )
+
+
+def _lacks_paper(study: Study, kind: str) -> str:
     """Why a run cannot repeat the paper's own numbers; empty where it can."""
-    here = study.listed["model"].isin(study.known.index).sum()
     if not any(row.get("published_set") for row in study.submissions.values()):
-        return f"this run has {here} of the 20 models of Appendix A, and other images"
+        return f"{_listed_here(study)}, and none of its submissions is the published one"
     kinds = [source["kind"] for source in study.proxies.values()]
-    return f"this run's images are {', '.join(kinds)}" if kind and kind not in kinds else ""
+    return "" if kind in kinds else f"this run's images are {', '.join(kinds)}"
 
 
 def _proxy_of(study: Study, kind: str) -> str:
@@ -229,17 +240,17 @@ def optimum_again(study: Study, of: str) -> Evidence:
 
 def failed(study: Study, of: str) -> Evidence:
     registered = set(pd.read_csv(f"{study.params}/registry.csv")["model"])
-    if not registered <= set(study.known.index):
-        here = len(registered & set(study.known.index))
-        return untestable(f"this run's registry has {here} of those models", "features.csv")
-    table = study.table("features.csv")
-    sets = table.groupby("model")["images"].nunique()
-    compared = (sets == table["images"].nunique()).sum()
-    why = f"{compared} of {len(study.known)} gave features on every set of images"
-    return Evidence(len(study.known) - compared, why, "features.csv")
+    tried = {*study.table("features.csv")["model"], *study.table("failures.csv").get("model", [])}
+    if not registered <= tried:
+        why = f"this run tried {len(registered & tried)} of the {len(registered)} models"
+        return untestable(why, "features.csv")
+    here = len(registered & study.compared)
+    why = f"{here} of {len(registered)} gave features on every set of images"
+    return Evidence(len(registered) - here, why, "features.csv")
 
 
 SETS = (
+    portal_score,
     homogeneous_beats_mixed, best_here, cnn_matches_here, homogeneity_transfers, pools_transfer,
     flat_here, near_optimal, published_set_mean, published_set_minimum,
     optimum_again, failed,

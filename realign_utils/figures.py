@@ -111,7 +111,8 @@ def _bars(
         axes.hlines(places, rows["low"], rows["high"], color=colour, linewidth=width)
     told = [
         [
-            f"mean {number(row.mean)}, {number(row.low)} to {number(row.high)}",
+            f"mean {number(row.mean)}"
+            + (f", {number(row.low)} to {number(row.high)}" if np.isfinite(row.low) else ""),
             f"{row.pairs:.0f} pairs",
         ]
         for row in rows[["mean", "low", "high", "pairs"]].itertuples(index=False)

@@ -171,7 +171,7 @@ def prediction_tables(
         line fitted to sets of all models: intercept, slope, of_homogeneity.
     predictions : pandas.DataFrame
         Columns submission, proxy, judged_on, predictors (those of the smaller error), score (on the
-        proxy), predicted, low, high, actual, inside. NaN where there are too few other models.
+        proxy), predicted, low, high, actual, inside. Unknown where there are too few other models.
     """
     quality, predictions = [], []
     cases = judges_of([*matrices], proxies)
@@ -208,7 +208,7 @@ def _quality(world: World, splits: int, seed: int) -> pd.DataFrame:
 
 def _predicted(
     world: World, members: np.ndarray, predictors: str, splits: int, seed: int
-) -> dict[str, float | bool]:
+) -> dict[str, float | bool | None]:
     others = np.setdiff1d(np.arange(len(world.mechanisms)), members)
     errors = errors_on_others(world, others, splits=splits, seed=seed)
     score, actual = (float(scores_of_sets(m, members[None])[0]) for m in (world.proxy, world.judge))
@@ -218,4 +218,5 @@ def _predicted(
         middle = float((world.design(members[None], predictors) @ fitted)[0])
         reach = reach_of(errors[predictors])
     row = {"score": score, "predicted": middle, "low": middle - reach, "high": middle + reach}
-    return row | {"actual": actual, "inside": bool(abs(actual - middle) <= reach)}
+    inside = bool(abs(actual - middle) <= reach) if np.isfinite(reach) else None
+    return row | {"actual": actual, "inside": inside}

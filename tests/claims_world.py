@@ -162,3 +162,4 @@ def _write_search(folder: Path, compared: dict[str, Comparison], sets: Mapping) 
         [(name, m) for name in compared for m in NAMES], columns=["images", "model"]
     )
     _write(folder / "features.csv", models.assign(file=models["images"] + "/" + models["model"]))
+    (folder / "failures.csv").write_text("\n")

@@ -176,6 +176,25 @@ def test_the_paper_s_own_numbers_are_tested_where_its_models_are(tmp_path: Path)
     assert verdict_of(paper, "s4_minimum_again") == FAILS
 
 
+def test_failed_models_are_counted_only_where_all_of_the_registry_were_tried(tmp_path) -> None:
+    study = write_world(tmp_path)
+    verdict, evidence = judged(study, "three_failed")
+    assert (verdict, evidence.why) == (UNTESTABLE, "this run tried 0 of the 141 models")
+    models = pd.read_csv("params/registry.csv")["model"]
+    tried = pd.DataFrame({"images": "fine", "model": models, "file": "x"})
+    for number, expected in ((3, HOLDS), (4, FAILS)):
+        tried[number:].to_csv(tmp_path / "features.csv", index=False)
+        tried[:number].to_csv(tmp_path / "failures.csv", index=False)
+        assert verdict_of(write_fresh(study), "three_failed") == expected
+
+
+def test_a_set_of_one_pair_has_no_spread(tmp_path: Path) -> None:
+    study = write_world(tmp_path, sets={"S4": ["c0", "c1"]})
+    for claim in ("spread_narrow", "set_more_even", "cluster_tight"):
+        verdict, evidence = judged(study, claim)
+        assert (verdict, evidence.why) == (UNTESTABLE, "S4 has one pair only")
+
+
 # ------------------------------------------------------------------ back to the images
 
 

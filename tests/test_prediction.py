@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from worlds import symmetric
 
-from realign_utils.calibration_results import prediction_sentence
+from realign_utils.calibration_results import prediction_sentence, predictions_shown
 from realign_utils.prediction import (
     PREDICTED,
     PREDICTORS,
@@ -96,8 +96,20 @@ def test_too_few_models_give_no_interval_and_say_so() -> None:
     assert list(quality.columns) == QUALITY
     assert quality["predictors"].tolist() == list(PREDICTORS)
     assert quality["reach"].isna().all()
-    assert predictions["low"].isna().all()
+    assert predictions[["low", "inside"]].isna().all(axis=None)
+    assert predictions_shown(predictions)["inside"].tolist() == [""]
     assert "too few models" in prediction_sentence(quality, predictions, "p")
+
+
+def test_where_too_few_models_can_be_set_aside_the_interval_stands_without_its_coverage() -> None:
+    proxy, judge = matrices(8, models=14)
+    given = {"p": proxy, "evaluation": judge}
+    tables = prediction_tables(given, ["p"], MECHANISMS[:14], {"S": range(4)}, splits=4)
+    assert tables[0]["reach"].notna().all()
+    assert tables[0]["coverage"].isna().all()
+    text = prediction_sentence(*tables, "p")
+    assert "how many it holds is not known" in text
+    assert "nan" not in text
 
 
 def test_without_a_judge_there_is_nothing_to_predict() -> None:
