@@ -2,24 +2,25 @@
 
 Each function gives the evidence on one quantity of ``params/claims.csv``; its second argument is
 the column ``of``. A set that was chosen to be alike is judged on images by which it was not chosen.
-The intervals are over other images of the same kind, for these very models.
+Where a claim is on kinds of architecture the interval is over other images and other models, where
+it is on a set, over other images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import torch
 
-from realign_utils.claims_evidence import Evidence, Study, untestable
-from realign_utils.claims_scores import ends, gap_evidence, weakest
-from realign_utils.claims_sets import not_diverse
+from realign_utils.claims_evidence import BOTH, IMAGES, Evidence, Study, untestable
+from realign_utils.claims_scores import difference_over_models, gap, weakest
+from realign_utils.claims_sets import mixed_rival
 from realign_utils.embedding import embed
 from realign_utils.registry import members
-from realign_utils.uncertainty import Interval, Resamples, mean_of_pairs
+from realign_utils.uncertainty import Interval, mean_of_pairs
 
 RANDOM_SETS = 2000
 """Sets of models beside which the chosen one's closeness in the map is seen."""
@@ -30,27 +31,22 @@ NOT_BOTH = "this run has no two CNNs and two attention models"
 
 
 def hybrids_lead_here(study: Study, of: str) -> Evidence:
-    hybrids, gaps, degrees = study.families_of("hybrid"), {}, inf
+    hybrids, gaps = study.families_of("hybrid"), {}
     for images in study.proxies:
         compared = study.comparison(images)
         groups = {f: members(study.known, w, compared.names) for f, w in study.families.items()}
         groups = {family: rows for family, rows in groups.items() if len(rows) > 1}
-        degrees = min(degrees, compared.resamples.degrees)
-        pairs = [(a, b) for a in groups for b in groups if a in hybrids and b not in hybrids]
-        for ours, other in pairs:
-            gaps[ours, other, images] = _lead(compared.resamples, groups[ours], groups[other])
+        within = {family: [*combinations(rows, 2)] for family, rows in groups.items()}
+        for ours, other in product(within, within):
+            if ours in hybrids and other not in hybrids:
+                pairs = within[ours], within[other]
+                gaps[ours, other, images] = difference_over_models(compared.resamples, *pairs)
     if not gaps:
         return untestable("no family of hybrids only has two models, or none to compare with")
-    ours, other, images = min(gaps, key=gaps.get)
+    ours, other, images = min(gaps, key=lambda names: gaps[names].value)
     why = f"smallest lead of {ours}: over {other}, on {images}; of {len(gaps)} comparisons"
     rest = {"file": study.resamples_file(images), "images": list(study.proxies)}
-    return weakest(gaps.values(), why, degrees=degrees, **rest)
-
-
-def _lead(
-    resamples: Resamples, first: Sequence[int], second: Sequence[int]
-) -> tuple[float, float, float]:
-    return ends(resamples.of(lambda m: mean_of_pairs(m, first) - mean_of_pairs(m, second)))
+    return weakest(gaps.values(), why, over=BOTH, **rest)
 
 
 def _places(study: Study, images: str) -> tuple[list[int], list[int]] | None:
@@ -73,16 +69,16 @@ def within_above_across(study: Study, of: str) -> Evidence:
         return untestable(NOT_BOTH if study.judge else "no images by which nothing was chosen")
     resamples = study.comparison(study.judge).resamples
     gaps = {
-        kind: ends(resamples.of(lambda m, own=own: mean_of_pairs(m, own) - _across(m, *places)))
+        kind: difference_over_models(resamples, [*combinations(own, 2)], [*product(*places)])
         for kind, own in zip(("CNNs", "attention models"), places, strict=True)
     }
     across = float(_across(resamples.estimate, *places))
     why = (
         f"smaller excess over pairs of a CNN and an attention model ({across:.3f}) on "
-        f"{study.judge}: {min(gaps, key=gaps.get)}"
+        f"{study.judge}: {min(gaps, key=lambda kind: gaps[kind].value)}"
     )
     rest = {"file": study.resamples_file(study.judge), "images": [study.judge]}
-    return weakest(gaps.values(), why, degrees=resamples.degrees, **rest)
+    return weakest(gaps.values(), why, over=BOTH, **rest)
 
 
 def _divide(study: Study, images: str) -> pd.Series | None:
@@ -94,7 +90,8 @@ def _divide(study: Study, images: str) -> pd.Series | None:
         lambda m: sum(mean_of_pairs(m, own) for own in places) / 2 - _across(m, *places)
     )
     degrees = study.comparison(images).resamples.degrees
-    return pd.Series([*ends(found), degrees], ["mean", "low", "high", "degrees"])
+    values = [found.estimate, found.low, found.high, degrees]
+    return pd.Series(values, ["mean", "low", "high", "degrees"])
 
 
 def across_diverges(study: Study, of: str) -> Evidence:
@@ -108,7 +105,7 @@ def across_diverges(study: Study, of: str) -> Evidence:
         f"{coarse['mean']:.3f} on {study.coarse}, {rich['mean']:.3f} on the evaluation"
     )
     file, images = study.resamples_file("evaluation"), [study.coarse, "evaluation"]
-    return gap_evidence([(rich, coarse)], why, file=file, images=images)
+    return weakest([gap(rich, coarse)], why, file=file, images=images, over=IMAGES)
 
 
 # ------------------------------------------------------------------ the set
@@ -122,7 +119,7 @@ def _of_set(study: Study, statistic: Callable[[torch.Tensor], torch.Tensor]) -> 
 
 
 def _lacking(study: Study) -> Evidence | None:
-    if not study.judge:
+    if not study.judge or study.judge in study.chosen_on(study.highlight):
         return untestable("no images by which the set was not chosen")
     few = len(study.members(study.highlight)) < 3
     return untestable(f"{study.highlight} has one pair only") if few else None
@@ -131,10 +128,13 @@ def _lacking(study: Study) -> Evidence | None:
 def spread_narrow(study: Study, of: str) -> Evidence:
     if lacking := _lacking(study):
         return lacking
+    size, theirs = len(study.members(study.highlight)), len(study.listed)
+    if size != theirs:
+        return untestable(f"a spread of {theirs} models is no measure of one of {size}")
     found = _of_set(study, lambda m: _averages(m).amax(-1) - _averages(m).amin(-1))
     why = f"highest less lowest average of {study.highlight} on {study.judge}"
-    file = study.resamples_file(study.judge)
-    return Evidence(found.estimate, why, file, found.low, found.high, images=[study.judge])
+    file, ends = study.resamples_file(study.judge), (found.low, found.high)
+    return Evidence(found.estimate, why, file, *ends, images=[study.judge], over=IMAGES)
 
 
 def _averages(matrices: torch.Tensor) -> torch.Tensor:
@@ -144,19 +144,25 @@ def _averages(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def set_more_even(study: Study, of: str) -> Evidence:
-    lacking = _lacking(study)
-    if lacking or not_diverse(study):
-        return lacking or untestable(not_diverse(study))
+    if lacking := _lacking(study):
+        return lacking
+    rival = mixed_rival(study)
+    if isinstance(rival, Evidence):
+        return rival
+    name, models = rival
+    if name == study.contrast and study.judge in study.chosen_on(name):
+        return untestable(f"{name} was chosen on {study.judge}, the only other images")
     compared = study.comparison(study.judge)
-    rows = {n: compared.places(study.members(n)) for n in (study.highlight, study.contrast)}
+    rows = {study.highlight: compared.places(study.members(study.highlight))}
+    rows[name] = compared.places(models)
     found = compared.resamples.of(
-        lambda m: _deviation(m, rows[study.contrast]) - _deviation(m, rows[study.highlight])
+        lambda m: _deviation(m, rows[name]) - _deviation(m, rows[study.highlight])
     )
     each = {n: float(_deviation(compared.resamples.estimate, places)) for n, places in rows.items()}
     shown = ", ".join(f"{value:.4f} in {name}" for name, value in each.items())
     why = f"standard deviation of the pairs on {study.judge}: {shown}"
-    file = study.resamples_file(study.judge)
-    return Evidence(found.estimate, why, file, found.low, found.high, images=[study.judge])
+    file, ends = study.resamples_file(study.judge), (found.low, found.high)
+    return Evidence(found.estimate, why, file, *ends, images=[study.judge], over=IMAGES)
 
 
 def _deviation(matrices: torch.Tensor, places: Sequence[int]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from realign_utils.comparison import Comparison
 from realign_utils.comparison_files import RESAMPLES, read_comparison
 from realign_utils.errors import UserError
+from realign_utils.intervals import Sign, call
 from realign_utils.matrices import read_matrix
 from realign_utils.registry import choose, read_registry
 
@@ -32,8 +34,57 @@ WRITTEN_BY = {
     "family_similarity.csv": "4_calibrate",
     "pools.csv": "4_calibrate",
     "homogeneity.csv": "4_calibrate",
+    "prediction_quality.csv": "4_calibrate",
+    "principles.csv": "4_calibrate",
 }
 """The notebook that writes a file, or a folder, of a run."""
+IMAGES, MODELS, BOTH = "images", "models", "images and models"
+PERMUTATIONS, POOLS = "permutations", "images and pools"
+ROUNDING, READING = "rounding", "reading"
+OVER = (IMAGES, MODELS, BOTH, PERMUTATIONS, POOLS, ROUNDING, READING)
+"""What may vary within an interval: the images, these models being given, or other things too."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A number of which the sign matters, with its interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+    degrees : float
+        Of freedom of its standard error.
+    exact : bool
+        The ends are bounds, as of rounding, not those of a confidence interval. They are open:
+        rounding keeps the order, so that a gap of numbers printed apart is never zero.
+    p : float, optional
+        Two-sided error of the sign where the interval does not give it.
+    """
+
+    value: float
+    low: float
+    high: float
+    degrees: float = inf
+    exact: bool = False
+    p: float | None = None
+
+    def above(self, least: float, *, strict: bool) -> Sign:
+        """Whether it is above `least` (1), below it (−1), or may be either (0); NaN if not known.
+
+        Parameters
+        ----------
+        least : float
+        strict : bool
+            An exact number that equals `least` is below it if so, else above.
+        """
+        value, low, high = (round(float(x) - least, 9) for x in (self.value, self.low, self.high))
+        if isnan(low) or isnan(high):
+            return Sign(nan, nan)
+        if self.exact:
+            below = high <= 0 and (value < 0 or strict)
+            return Sign(int(low >= 0 and (value > 0 or not strict)) - int(below))
+        sign = call(low, high, self.degrees)
+        return sign if self.p is None else Sign(sign, self.p)
 
 
 @dataclass(frozen=True)
@@ -50,11 +101,13 @@ class Evidence:
         That holds it: below the run's folder, or in ``params/`` or ``realign_utils/``.
     low, high : float, optional
         Its 95 % interval; of several comparisons that of the weakest, whose value this is.
-    calls : sequence of float, optional
-        Of several comparisons that all have to be positive: their signs, by
-        `realign_utils.intervals.call`. The verdict is then on all of them.
+    comparisons : sequence of Difference
+        Of several numbers that all have to be above the published one: all. The verdict is then
+        on all of them.
     ruled : str, optional
         A verdict by a rule of its own, one of `realign_utils.intervals.VERDICTS`.
+    over : str
+        What the interval is over, one of `OVER`; empty where there is none.
     images : sequence of str
         The run's sets of images from which the number comes.
     """
@@ -64,8 +117,9 @@ class Evidence:
     file: str
     low: float | None = None
     high: float | None = None
-    calls: Sequence[float] | None = None
+    comparisons: Sequence[Difference] = ()
     ruled: str | None = None
+    over: str = ""
     images: Sequence[str] = ()
 
 

@@ -8,14 +8,19 @@ proxy, by sets that were not chosen on it, or by families, which nobody chose.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import f, rankdata
 
-from realign_utils.claims_evidence import Evidence, Study, untestable
-from realign_utils.claims_scores import Scores, gap_evidence, weakest
-from realign_utils.intervals import ERROR, ranks_better
+from realign_utils.claims_evidence import BOTH, IMAGES, Difference, Evidence, Study, untestable
+from realign_utils.claims_scores import Scores, as_difference, gap, weakest
+from realign_utils.intervals import ERROR, VERDICTS, ranks_better
+from realign_utils.registry import members
+from realign_utils.set_statistics import estimate, ratio, score_sets
 
 INTERVALS, FAMILIES = "submission_intervals.csv", "family_similarity.csv"
 NO_EVALUATION = "this profile has no held-out images"
@@ -32,9 +37,9 @@ def coarse_overestimates(study: Study, of: str) -> Evidence:
     fair = [name for name in scores.table.index if coarse not in study.chosen_on(name)]
     if not fair:
         return untestable(f"no set with a real score was chosen without {coarse}", INTERVALS)
-    pairs = [(scores.on(coarse).loc[name], scores.real().loc[name]) for name in fair]
+    gaps = [gap(scores.on(coarse).loc[name], scores.real().loc[name]) for name in fair]
     why = f"least excess of {coarse} over the real score, of the sets not chosen on it: {', '.join(fair)}"
-    return gap_evidence(pairs, why, file=INTERVALS, images=on_images(study, coarse))
+    return weakest(gaps, why, file=INTERVALS, images=on_images(study, coarse), over=IMAGES)
 
 
 def on_images(study: Study, *proxies: str | None) -> list[str]:
@@ -50,14 +55,13 @@ def coarse_inflates(study: Study, of: str) -> Evidence:
     both = coarse.index.intersection(fine.index)
     if both.empty:
         return untestable("no family has two models", FAMILIES)
-    gaps = (coarse.loc[both, "mean"] - fine.loc[both, "mean"]).sort_values()
+    gaps = {family: gap(coarse.loc[family], fine.loc[family]) for family in both}
     why = (
         f"least excess of {study.coarse} over {study.reference_proxy}, of {len(both)} families: "
-        f"{gaps.index[0]}"
+        f"{min(gaps, key=lambda family: gaps[family].value)}"
     )
-    pairs = [(coarse.loc[family], fine.loc[family]) for family in both]
     images = [study.coarse, study.reference_proxy]
-    return gap_evidence(pairs, why, file=FAMILIES, images=images)
+    return weakest(gaps.values(), why, file=FAMILIES, images=images, over=IMAGES)
 
 
 def reference_ranks_better(study: Study, of: str) -> Evidence:
@@ -104,7 +108,8 @@ def _prediction(study: Study, first: str, second: str) -> Evidence:
         f"({first}), {rho[1]:.3f} ({second})"
     )
     file, images = study.resamples_file("evaluation"), [first, second, "evaluation"]
-    return weakest([(value, value - reach, value + reach)], why, file=file, images=images)
+    one = Difference(value, value - reach, value + reach)
+    return weakest([one], why, file=file, images=images, over=IMAGES)
 
 
 def _ranks(matrices: torch.Tensor) -> torch.Tensor:
@@ -118,26 +123,16 @@ def _correlation(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return (x * y).sum(-1) / (x.square().sum(-1) * y.square().sum(-1)).sqrt()
 
 
-def classes_matter(study: Study, of: str) -> Evidence:
-    """Only between two proxies that differ in nothing else."""
-    if not study.coarse or not study.evaluation:
-        return untestable(NO_EVALUATION if study.coarse else ONE_PROXY)
-    aside = ("classes", "number", "seed")
-    kinds = {n: {k: v for k, v in s.items() if k not in aside} for n, s in study.proxies.items()}
-    counts = {name: _classes(source) for name, source in study.proxies.items()}
-    pairs = [(a, b) for a in kinds for b in kinds if kinds[a] == kinds[b] and counts[a] > counts[b]]
-    if pairs:
-        return _prediction(study, *pairs[0])
-    fine, coarse = kinds[study.reference_proxy], kinds[study.coarse]
-    other = [key for key in {**fine, **coarse} if fine.get(key) != coarse.get(key)]
-    return untestable(
-        f"the proxies differ in {' and '.join(other) or 'nothing'}, not in classes alone"
-    )
-
-
-def _classes(source: dict) -> float:
-    classes = source.get("classes")
-    return len(classes) if isinstance(classes, list) else np.inf
+def principle(study: Study, of: str) -> Evidence:
+    """The test of a design principle, by its number: the verdict is that of the principles' table."""
+    file = "principles.csv"
+    row = study.table(file, "number").loc[int(of)]
+    if not np.isfinite(row["value"]) or row["verdict"] not in VERDICTS:
+        return untestable(str(row["test"]), file)
+    over = BOTH if np.isfinite(row["low"]) else ""
+    ends = (row["low"], row["high"]) if over else (None, None)
+    rest = {"ruled": row["verdict"], "over": over, "images": on_images(study)}
+    return Evidence(row["value"], row["test"], file, *ends, **rest)
 
 
 def few_images_matter(study: Study, of: str) -> Evidence:
@@ -152,28 +147,32 @@ def few_images_matter(study: Study, of: str) -> Evidence:
 
 
 def more_images_help(study: Study, of: str) -> Evidence:
-    """Of the numbers of images whose error is that of subsets really drawn: up to half of all.
+    """By how much a submission's standard error falls from the proxy's own images to its larger set.
 
-    The interval of a ratio of two standard deviations, by the F distribution.
+    The interval of a ratio of two standard errors by the F distribution, both with the degrees of
+    freedom of the own images' error: images of more groups have more. The larger set begins with the
+    own images, so the two errors go together and the interval is too wide rather than too narrow.
     """
-    file, scores = "learning_curve.csv", study.of(INTERVALS)
-    rows, own = study.of(file), scores.loc[scores["images"] == study.reference_proxy, "n"].max()
-    rows = rows[rows["images"] == study.reference_proxy]
-    drawn = (rows["n"] <= own / 2) | ((rows["n"] > own) & (rows["n"] <= rows["n"].max() / 2))
-    rows = rows[drawn]
-    sizes = sorted(rows["n"].unique())
-    if len(sizes) < 2:
-        return untestable("the learning curve has no two sizes below half of the images", file)
-    own_rows = rows[rows["submission"] == study.highlight].set_index("n").loc[sizes]
-    few, many = own_rows.iloc[0], own_rows.iloc[-1]
-    ratio = many["standard_error"] / few["standard_error"]
-    freedom = (many["draws"] - 1, few["draws"] - 1)
-    ends = [ratio / f.ppf(share, *freedom) ** 0.5 for share in (1 - ERROR / 2, ERROR / 2)]
+    file, scores = "learning_curve.csv", study.of(INTERVALS).set_index(["images", "submission"])
+    rows, proxy = study.of(file), study.reference_proxy
+    own, errors = scores.loc[proxy], rows[rows["images"] == proxy].set_index(["n", "submission"])
+    few, many = int(own["n"].max()), int(rows.loc[rows["images"] == proxy, "n"].max())
+    if many == few:
+        return untestable(f"{proxy} has no larger set (parameter `larger`)", file)
+    change = np.log(errors["standard_error"][many] / errors["standard_error"][few])
+    reach = np.log(f.ppf(1 - ERROR / 2, own["degrees"], own["degrees"])) / 2
+    falls = {
+        name: Difference(-value, -value - reach[i], -value + reach[i], own["degrees"][name])
+        for i, (name, value) in enumerate(change.loc[own.index].items())
+    }
+    least = min(falls, key=lambda name: falls[name].value)
+    shown = [1 - np.exp(-end) for end in (falls[least].value, falls[least].low, falls[least].high)]
     why = (
-        f"standard error of {study.highlight} with {sizes[-1]:,} images over that with {sizes[0]}; "
-        f"independent images would give {(sizes[0] / sizes[-1]) ** 0.5:.2f}"
+        f"share by which the standard error of a submission is lower with {many:,} images than with "
+        f"{few:,}, least of {len(falls)}: {least}; independent images give {1 - (few / many) ** 0.5:.2f}"
     )
-    return Evidence(ratio, why, file, *ends, images=[study.reference_proxy])
+    found = weakest(falls.values(), why, file=file, images=[proxy], over=IMAGES)
+    return replace(found, value=shown[0], low=shown[1], high=shown[2])
 
 
 # ------------------------------------------------------------------ ratios of families
@@ -197,18 +196,32 @@ def reference_calibrates_better(study: Study, of: str) -> Evidence:
         return tables
     real = tables["evaluation"]
     fine, coarse = tables[study.reference_proxy], tables[study.coarse]
-    fine_off, coarse_off = (table["mean"] - real["mean"] for table in (fine, coarse))
-    gaps = coarse_off.abs() - fine_off.abs()
-    # what the evaluation's images add cancels where both proxies err to the same side
-    shared = (np.sign(coarse_off) - np.sign(fine_off)).abs() * _reach(real)
-    reach = np.sqrt(_reach(fine) ** 2 + _reach(coarse) ** 2 + shared**2)
+    gaps = {
+        family: _nearer(fine.loc[family], coarse.loc[family], real.loc[family])
+        for family in real.index
+    }
     why = (
         f"error of {study.coarse} less that of {study.reference_proxy}, of family means; smallest "
-        f"of {len(gaps)} families: {gaps.idxmin()}"
+        f"of {len(gaps)} families: {min(gaps, key=lambda family: gaps[family].value)}"
     )
-    differences = list(zip(gaps, gaps - reach, gaps + reach, strict=True))
     images = on_images(study, study.reference_proxy, study.coarse)
-    return weakest(differences, why, file=FAMILIES, images=images)
+    return weakest(gaps.values(), why, file=FAMILIES, images=images, over=IMAGES)
+
+
+def _nearer(fine: pd.Series, coarse: pd.Series, real: pd.Series) -> Difference:
+    """How much nearer `fine` is to `real` than `coarse` is, the error of all three considered.
+
+    |coarse − real| > |fine − real| where coarse − fine and coarse + fine − 2 real have one sign,
+    and the smaller of the two is then by how much. Both signs must be sure, so the less sure one
+    is given, with the sign of the product.
+    """
+    reach = [(each["high"] - each["low"]) / 2 for each in (fine, coarse, real)]
+    apart, beyond = coarse["mean"] - fine["mean"], coarse["mean"] + fine["mean"] - 2 * real["mean"]
+    reaches = np.hypot(*reach[:2]), np.linalg.norm([*reach[:2], 2 * reach[2]])
+    parts = {abs(v) / r if r else np.inf: (abs(v), r) for v, r in zip((apart, beyond), reaches, strict=True)}
+    size, off = parts[min(parts)]
+    value = size * np.sign(apart * beyond)
+    return Difference(value, value - off, value + off)
 
 
 def _reach(table: pd.DataFrame) -> pd.Series:
@@ -228,13 +241,27 @@ def reference_underestimates_vit(study: Study, of: str) -> Evidence:
     tables = _on_all(study)
     if isinstance(tables, Evidence):
         return tables
-    ratios = _ratios(study, tables, "attention")
-    if ratios.empty:
+    found = {
+        family: _ratio_over_models(study, family)
+        for family in study.families_of("attention")
+        if family in tables["evaluation"].index
+    }
+    if not found:
         return untestable("no family of attention models only has two models", FAMILIES)
-    least = ratios.loc[ratios["mean"].idxmin()]
-    why = f"mean CKA on the evaluation / {study.reference_proxy}, of {least.name}"
+    least = min(found, key=lambda family: found[family].value)
+    why = f"mean CKA on the evaluation / {study.reference_proxy}, of {least}"
     images = on_images(study, study.reference_proxy)
-    return Evidence(least["mean"], why, FAMILIES, least["low"], least["high"], images=images)
+    file = study.resamples_file("evaluation")
+    return weakest(found.values(), why, file=file, images=images, over=BOTH)
+
+
+def _ratio_over_models(study: Study, family: str) -> Difference:
+    """Evaluation / reference proxy of a family's pairs, over other images and other models."""
+    compared = [study.comparison(images) for images in (study.reference_proxy, "evaluation")]
+    rows = members(study.known, study.families[family], compared[0].names)
+    pairs = np.array([*combinations(rows, 2)])
+    scores = [score_sets(each.resamples, pairs) for each in compared]
+    return as_difference(estimate(ratio, scores, pairs, least=1))
 
 
 def reference_calibrates_cnn(study: Study, of: str) -> Evidence:
@@ -250,7 +277,7 @@ def reference_calibrates_cnn(study: Study, of: str) -> Evidence:
         f"{best['mean']:.3f} ({best.name})"
     )
     images = on_images(study, study.reference_proxy)
-    return gap_evidence([(best, worst)], why, file=FAMILIES, images=images)
+    return weakest([gap(best, worst)], why, file=FAMILIES, images=images, over=IMAGES)
 
 
 def _off(ratios: pd.DataFrame) -> pd.DataFrame:
@@ -261,6 +288,6 @@ def _off(ratios: pd.DataFrame) -> pd.DataFrame:
 
 PROXIES = (
     coarse_overestimates, coarse_inflates, reference_ranks_better, reference_predicts_better,
-    classes_matter, few_images_matter, more_images_help, reference_calibrates_better,
+    principle, few_images_matter, more_images_help, reference_calibrates_better,
     reference_underestimates_vit, reference_calibrates_cnn,
 )  # fmt: skip

@@ -6,7 +6,7 @@ the column ``of``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,15 @@ import torch
 
 from realign_utils.calibrate import pair_values, rank_agreement
 from realign_utils.cka import cka_matrix
-from realign_utils.claims_evidence import Evidence, Study, drawn_file, untestable
+from realign_utils.claims_evidence import (
+    READING,
+    ROUNDING,
+    Difference,
+    Evidence,
+    Study,
+    drawn_file,
+    untestable,
+)
 from realign_utils.claims_scores import weakest
 from realign_utils.registry import read_registry
 from realign_utils.search import greedy
@@ -113,25 +121,34 @@ def _ratio(study: Study, submission: str) -> float:
     return _number(study, submission, "real") / _number(study, submission, "cifar100")
 
 
+def _ratio_ends(study: Study, submission: str) -> list[float]:
+    """The least and the largest ratio that would be printed as these two numbers."""
+    real, proxy = study.portal["real"][submission], study.portal["cifar100"][submission]
+    return [
+        (float(real) + sign * _rounding(real)) / (float(proxy) - sign * _rounding(proxy))
+        for sign in (-1, 1)
+    ]
+
+
 def portal_ratio(study: Study, of: str) -> Evidence:
     real, proxy = study.portal["real"][of], study.portal["cifar100"][of]
-    half = _rounding(real)
-    ends = [(float(real) + sign * half) / float(proxy) for sign in (-1, 1)]
-    why = f"{real} / {proxy}; unrounded, the real score allows {ends[0]:.3f} to {ends[1]:.3f}"
-    return Evidence(_ratio(study, of), why, PORTAL)
+    why = f"{real} / {proxy}, of which either may be off by half a unit of its last digit"
+    return Evidence(_ratio(study, of), why, PORTAL, *_ratio_ends(study, of), over=ROUNDING)
 
 
 def portal_lowest_ratio(study: Study, of: str) -> Evidence:
     ratios = {name: _ratio(study, name) for name in of.split()}
+    lowest = min(ratios, key=lambda name: ratios[name])
     why = "lowest of " + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
-    return Evidence(min(ratios.values()), why, PORTAL)
+    return Evidence(ratios[lowest], why, PORTAL, *_ratio_ends(study, lowest), over=ROUNDING)
 
 
 def portal_excess(study: Study, of: str) -> Evidence:
     real, proxy = study.portal["real"][of], study.portal["imagenette"][of]
     value, half = float(proxy) - float(real), _rounding(real) + _rounding(proxy)
-    why = f"{proxy} − {real}; the interval is that of rounding"
-    return Evidence(value, why, PORTAL, value - half, value + half)
+    return Evidence(
+        value, f"{proxy} − {real}", PORTAL, value - half, value + half, over=ROUNDING
+    )
 
 
 def portal_ranking(study: Study, of: str) -> Evidence:
@@ -163,22 +180,31 @@ def portal_cnn_calibration(study: Study, of: str) -> Evidence:
 
 
 def portal_lead(study: Study, of: str) -> Evidence:
-    """Of each set before "over" to each after it; the interval is that of rounding."""
+    """In real score, of each set before "over" to each after it."""
+    return _portal_leads(study, of, ["real"])
+
+
+def portal_proxy_lead(study: Study, of: str) -> Evidence:
+    """The same on either proxy."""
+    return _portal_leads(study, of, ["cifar100", "imagenette"])
+
+
+def _portal_leads(study: Study, of: str, columns: Sequence[str]) -> Evidence:
     leaders, rivals = (part.split() for part in of.split(" over "))
-    gaps = {}
-    for first in leaders:
-        for second in rivals:
-            texts = study.portal["real"][[first, second]]
-            value, half = float(texts[first]) - float(texts[second]), sum(map(_rounding, texts))
-            gaps[first, second] = tuple(np.round((value, value - half, value + half), 9))
-    first, second = min(gaps, key=gaps.get)
-    why = f"smallest lead: {first} over {second}; the interval is that of rounding"
-    return weakest(gaps.values(), why, calls=_signs(gaps.values()), file=PORTAL)
+    gaps = {
+        f"{first} over {second}, {column}": _gap(study.portal[column][[first, second]])
+        for first in leaders
+        for second in rivals
+        for column in columns
+    }
+    why = f"smallest lead: {min(gaps, key=lambda name: gaps[name].value)}; rounding keeps the order"
+    return weakest(gaps.values(), why, file=PORTAL, over=ROUNDING)
 
 
-def _signs(differences: Iterable[tuple[float, float, float]]) -> list[int]:
-    """Of differences with bounds, not confidence intervals: exact where zero is outside."""
-    return [int(low > 0) - int(high < 0) for _, low, high in differences]
+def _gap(texts: pd.Series) -> Difference:
+    """Of two printed numbers, with the bounds of rounding."""
+    (value, half) = float(texts.iloc[0]) - float(texts.iloc[1]), sum(map(_rounding, texts))
+    return Difference(*np.round((value, value - half, value + half), 9), exact=True)
 
 
 def red_team(study: Study, of: str) -> Evidence:
@@ -192,8 +218,8 @@ def red_team(study: Study, of: str) -> Evidence:
 
 
 def _bar_gaps(gaps: Sequence[float], why: str) -> Evidence:
-    differences = [(gap, gap - 2 * BAR, gap + 2 * BAR) for gap in gaps]
-    return weakest(differences, why, calls=_signs(differences), file=BARS)
+    differences = [Difference(gap, gap - 2 * BAR, gap + 2 * BAR, exact=True) for gap in gaps]
+    return weakest(differences, why, file=BARS, over=READING)
 
 
 def bars_inflated(study: Study, of: str) -> Evidence:
@@ -223,9 +249,11 @@ def listed_not(study: Study, of: str) -> Evidence:
     return _of_listed(study, which, f"are not called {of} by Appendix A itself")
 
 
-def listed_as(study: Study, of: str) -> Evidence:
+def shared_trait(study: Study, of: str) -> Evidence:
+    """A label that does not name a trait does not deny it: that is counted, not judged."""
     which = study.listed["architecture_type"].str.contains("|".join(of.split()))
-    return _of_listed(study, which, f"are so called ({' or '.join(of.split())}) by Appendix A")
+    counted = _of_listed(study, which, f"are labelled {' or '.join(of.split())} by Appendix A")
+    return untestable(f"{counted.why}; a label may leave it out", APPENDIX)
 
 
 def listed_tag(study: Study, of: str) -> Evidence:
@@ -275,6 +303,6 @@ PUBLISHED = (
     drawn_mean, drawn_minimum, drawn_share_above, drawn_evenness, drawn_lowest_average,
     drawn_highest_average, drawn_leaders, drawn_greedy_mean, drawn_greedy_fall, portal_ratio,
     portal_lowest_ratio, portal_excess, portal_ranking, portal_calibration, portal_cnn_calibration,
-    portal_lead, red_team, bars_inflated, bars_hybrid_lead, listed_not, listed_as,
-    listed_tag, registered, listed_registered, dimensions, invariance,
+    portal_lead, portal_proxy_lead, red_team, bars_inflated, bars_hybrid_lead, listed_not,
+    shared_trait, listed_tag, registered, listed_registered, dimensions, invariance,
 )  # fmt: skip

@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 
 from realign_utils.calibrate import comparable
-from realign_utils.claims_evidence import Evidence, Study
-from realign_utils.intervals import apart, call, paired_calls
-from realign_utils.uncertainty import Interval
+from realign_utils.claims_evidence import Difference, Evidence, Study
+from realign_utils.intervals import paired_calls
+from realign_utils.set_statistics import Estimate, estimate, score_sets, together
+from realign_utils.uncertainty import Resamples
+
+ENDS = ["difference", "low", "high", "degrees"]
 
 
 @dataclass(frozen=True)
@@ -58,60 +61,60 @@ class Scores:
         pairs = [(a, b) for a in judge.index for b in judge.index if a != b]
         return {(a, b): int(np.sign(judge[a] - judge[b])) for a, b in pairs}
 
-    def lead(self, first: str, second: str) -> tuple[float, float, float]:
-        """How far the first is ahead of the second in real score: value, low, high."""
+    def lead(self, first: str, second: str) -> Difference:
+        """How far the first is ahead of the second in real score."""
         if not self.study.evaluation:
             gap = float(self.table["judge"][first] - self.table["judge"][second])
-            return gap, gap, gap
+            return Difference(gap, gap, gap, exact=True)
         rows = self.study.of("submission_differences.csv")
         rows = rows[rows["images"] == "evaluation"].set_index(["first", "second"])
         if (first, second) in rows.index:
-            return tuple(rows.loc[(first, second), ["difference", "low", "high"]])
-        gap, low, high = rows.loc[(second, first), ["difference", "low", "high"]]
-        return -gap, -high, -low
+            return Difference(*rows.loc[(first, second), ENDS])
+        gap, low, high, degrees = rows.loc[(second, first), ENDS]
+        return Difference(-gap, -high, -low, degrees)
 
 
-def gap(first: pd.Series, second: pd.Series) -> tuple[float, float, float]:
-    """First − second, two means with intervals from different images: value, low, high."""
+def gap(first: pd.Series, second: pd.Series) -> Difference:
+    """First − second, two means with intervals from different images."""
     value = float(first["mean"] - second["mean"])
     reach = float(np.hypot(first["high"] - first["mean"], second["high"] - second["mean"]))
-    return value, value - reach, value + reach
+    degrees = min(each.get("degrees", inf) for each in (first, second))
+    return Difference(value, value - reach, value + reach, degrees)
 
 
-def gap_evidence(pairs: Iterable[tuple[pd.Series, pd.Series]], why: str, **rest: Any) -> Evidence:
-    """Evidence on "each first is above its second", of means from different images."""
-    pairs = list(pairs)
-    return weakest([gap(*pair) for pair in pairs], why, calls=[apart(*p) for p in pairs], **rest)
-
-
-def weakest(
-    differences: Iterable[tuple[float, float, float]],
-    why: str,
-    *,
-    calls: Sequence[float] | None = None,
-    degrees: float = inf,
-    **rest: Any,
-) -> Evidence:
-    """Evidence on "all these differences are positive": the smallest, and the calls on all.
+def weakest(differences: Iterable[Difference], why: str, **rest: Any) -> Evidence:
+    """Evidence on "all these are above a number": the smallest is shown, all are judged.
 
     Parameters
     ----------
-    differences : iterable of (value, low, high)
+    differences : iterable of Difference
         At least one.
     why : str
-    calls : sequence, optional
-        Their signs; by default `realign_utils.intervals.call` of each interval.
-    degrees : float
-        Of freedom of their standard errors.
     **rest
         Of `Evidence`.
     """
     differences = list(differences)
-    found = [call(low, high, degrees) for _, low, high in differences] if calls is None else calls
-    value, low, high = min(differences)
-    return Evidence(value, why, low=low, high=high, calls=found, **rest)
+    least = min(differences, key=lambda each: each.value)
+    ends = {"low": least.low, "high": least.high}
+    return Evidence(least.value, why, comparisons=differences, **ends, **rest)
 
 
-def ends(interval: Interval) -> tuple[float, float, float]:
-    """Value, low and high of an interval."""
-    return interval.estimate, interval.low, interval.high
+def difference_over_models(
+    resamples: Resamples, first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]
+) -> Difference:
+    """Mean CKA of some pairs of models less that of others, over other images and other models."""
+    pairs, border = np.array([*first, *second]), len(first)
+
+    def statistic(values: Sequence[np.ndarray], kept: np.ndarray) -> np.ndarray:
+        ours = kept < border
+        if ours.all() or not ours.any():
+            return np.array(np.nan)
+        return values[0][..., ours].mean(-1) - values[0][..., ~ours].mean(-1)
+
+    return as_difference(estimate(statistic, [score_sets(resamples, pairs)], pairs, least=2))
+
+
+def as_difference(one: Estimate) -> Difference:
+    """A statistic with its interval over other images and other models."""
+    degrees = together([one.images, one.models]).freedom
+    return Difference(one.back(one.value), *one.interval(), degrees)

@@ -1,4 +1,4 @@
-"""The paper's claims on sets of models and on the search, on a run's files.
+"""The paper's claims on sets of models, on a run's files.
 
 Each function gives the evidence on one quantity of ``params/claims.csv``; its second argument is
 the column ``of``. Sets are compared where nothing was chosen: on the evaluation, or by the portal.
@@ -6,19 +6,30 @@ the column ``of``. Sets are compared where nothing was chosen: on the evaluation
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import pandas as pd
-import torch
+from scipy.stats import t as student
 
-from realign_utils.claims_evidence import Evidence, Study, untestable
-from realign_utils.claims_proxies import INTERVALS, on_images
-from realign_utils.claims_scores import Scores, ends, gap, gap_evidence, weakest
+from realign_utils.claims_evidence import (
+    IMAGES,
+    MODELS,
+    POOLS,
+    ROUNDING,
+    Difference,
+    Evidence,
+    Study,
+    untestable,
+)
+from realign_utils.claims_evidence import PERMUTATIONS as EXCHANGES
+from realign_utils.claims_proxies import on_images
+from realign_utils.claims_scores import Scores, weakest
 from realign_utils.comparison import Comparison
-from realign_utils.registry import choose
-from realign_utils.search import greedy
-
-FLAT_FROM = 12 / 20
-"""The model by which Figure 7's caption has the greedy mean converged, of all."""
+from realign_utils.homogeneity import PERMUTATIONS
+from realign_utils.intervals import ERROR
+from realign_utils.prediction import SPLITS
+from realign_utils.set_statistics import Part, together
+from realign_utils.uncertainty import mean_of_pairs
 
 
 # ------------------------------------------------------------------ real scores of sets
@@ -26,13 +37,12 @@ FLAT_FROM = 12 / 20
 
 def _lead(study: Study, firsts: list[str], seconds: list[str], note: str = "") -> Evidence:
     scores = Scores(study)
-    calls, pairs = scores.real_calls(), [(a, b) for a in firsts for b in seconds]
-    gaps = {pair: scores.lead(*pair) for pair in pairs}
-    first, second = min(gaps, key=gaps.get)
-    sure = sum(calls[pair] > 0 for pair in pairs)
-    why = f"smallest lead: {first} over {second}; {sure} of {len(pairs)} leads are sure{note}"
-    signs = [calls[pair] for pair in pairs]
-    return weakest(gaps.values(), why, calls=signs, file=scores.file, images=on_images(study))
+    gaps = {(a, b): scores.lead(a, b) for a in firsts for b in seconds}
+    first, second = min(gaps, key=lambda pair: gaps[pair].value)
+    sure = sum(each.above(0, strict=True) > 0 for each in gaps.values())
+    why = f"smallest lead: {first} over {second}; {sure} of {len(gaps)} leads are sure{note}"
+    over = IMAGES if study.evaluation else ROUNDING
+    return weakest(gaps.values(), why, file=scores.file, images=on_images(study), over=over)
 
 
 def _without_score(study: Study, *names: str) -> Evidence | None:
@@ -53,12 +63,38 @@ def not_diverse(study: Study) -> str:
     return f"{study.contrast} is not a mixed set here: {held}"
 
 
+def mixed_rival(study: Study) -> tuple[str, list[str]] | Evidence:
+    """Name and models of the mixed set: the contrast, or where that is not one the best mixed set.
+
+    That was chosen on the reference proxy among sets with at most half of any mechanism.
+    """
+    if not not_diverse(study):
+        return study.contrast, study.members(study.contrast)
+    pools = study.table("pools.csv")
+    mixed = pools.loc[pools["kind"] == "mixed", "models"]
+    if mixed.empty:
+        return untestable(not_diverse(study), "pools.csv")
+    return "the best mixed set", mixed.iloc[0].split()
+
+
 def homogeneous_beats_mixed(study: Study, of: str) -> Evidence:
-    lacking = _without_score(study, study.contrast)
-    if lacking or not_diverse(study):
-        return lacking or untestable(not_diverse(study), Scores(study).file)
-    rest = [name for name in Scores(study).table.index if name != study.contrast]
-    return _lead(study, rest, [study.contrast])
+    lacking, rival = _without_score(study, study.contrast), mixed_rival(study)
+    if lacking or isinstance(rival, Evidence):
+        return lacking or rival
+    rest = [name for name in Scores(study).table.index if name != rival[0]]
+    if rival[0] == study.contrast:
+        return _lead(study, rest, [study.contrast])
+    if not study.evaluation:
+        return untestable(f"{not_diverse(study)}, and {rival[0]} has no real score", "pools.csv")
+    compared = study.comparison("evaluation")
+    gaps = {name: _difference(compared, study.members(name), rival[1]) for name in rest}
+    least = min(gaps, key=lambda name: gaps[name].value)
+    why = (
+        f"smallest lead over {rival[0]} ({compared.mean(rival[1]).estimate:.4f}), of {', '.join(gaps)}: "
+        f"{least}; {not_diverse(study)}"
+    )
+    file = study.resamples_file("evaluation")
+    return weakest(gaps.values(), why, file=file, images=["evaluation"], over=IMAGES)
 
 
 def best_here(study: Study, of: str) -> Evidence:
@@ -67,7 +103,15 @@ def best_here(study: Study, of: str) -> Evidence:
         return lacking
     scores = Scores(study).table["judge"]
     rest = [name for name in scores.index if name != study.highlight]
-    return _lead(study, [study.highlight], rest, f"; best is {scores.idxmax()}, {scores.max():.4f}")
+    nearest = min(rest, key=lambda name: abs(scores[name] - scores[study.highlight]))
+    shared = shared_models(study.members(study.highlight), study.members(nearest))
+    note = f"; {study.highlight} shares {shared} with {nearest}, its nearest rival"
+    return _lead(study, [study.highlight], rest, f"{note}; best is {scores.idxmax()}")
+
+
+def shared_models(first: Sequence[str], second: Sequence[str]) -> str:
+    """How many of the first set's models the second has, such as "7 of its 8 models"."""
+    return f"{len(set(first) & set(second))} of its {len(first)} models"
 
 
 def cnn_matches_here(study: Study, of: str) -> Evidence:
@@ -83,175 +127,97 @@ def cnn_matches_here(study: Study, of: str) -> Evidence:
     return _lead(study, [study.highlight], attention)
 
 
-def homogeneity_transfers(study: Study, of: str) -> Evidence:
+def homogeneity_predicts(study: Study, of: str) -> Evidence:
+    """Error of the expected real score: from the proxy score less that from homogeneity alone."""
+    file = "prediction_quality.csv"
+    rows = study.table(file)
+    rows = rows[(rows["judged_on"] == study.judge) & (rows["proxy"] == study.reference_proxy)]
+    rows = rows.dropna(subset=["error"]).set_index("predictors")
+    if not {"homogeneity", "proxy"} <= set(rows.index):
+        return untestable("too few models to set some aside, or no other images", file)
+    row, other = rows.loc["homogeneity"], rows.loc["proxy"]
+    why = (
+        f"root mean square error for unseen models: {row['error']:.4f} from the share of pairs of one "
+        f"mechanism alone, {other['error']:.4f} from the score on {study.reference_proxy} alone"
+    )
+    lead = Difference(*-row[["over_proxy", "over_proxy_high", "over_proxy_low"]], SPLITS - 1)
+    images = [study.reference_proxy, study.judge]
+    return weakest([lead], why, file=file, images=images, over=MODELS)
+
+
+def homogeneity_adds(study: Study, of: str) -> Evidence:
+    """The difference at equal proxy score beside those after exchanges of the mechanisms' names."""
     file = "homogeneity.csv"
     rows = study.table(file)
     rows = rows[rows["judged_on"] == study.judge].dropna(subset=["difference", "by_quality"])
     if rows.empty:
         return untestable("too few models of two mechanisms, or no other images", file)
+    ends = ["by_quality", "by_quality_high", "by_quality_low"]
     gaps = {
-        row.mechanism: tuple(
-            row.difference - other
-            for other in (row.by_quality, row.by_quality_high, row.by_quality_low)
-        )
-        for row in rows.itertuples()
+        row["mechanism"]: Difference(*(row["difference"] - row[ends]), p=2 / (PERMUTATIONS + 1))
+        for _, row in rows.iterrows()
     }
+    least = min(gaps, key=lambda name: gaps[name].value)
     why = (
-        f"at equal proxy score, on {study.judge}, beyond what better models explain; least in "
-        f"{min(gaps, key=gaps.get)}, of {', '.join(gaps)}"
+        f"at equal proxy score, on {study.judge}, beyond what better models explain (all of "
+        f"{PERMUTATIONS} exchanges of mechanisms); least in {least}, of {', '.join(gaps)}"
     )
     images = [study.reference_proxy, study.judge]
-    return weakest(gaps.values(), why, file=file, images=images)
+    return weakest(gaps.values(), why, file=file, images=images, over=EXCHANGES)
 
 
 def pools_transfer(study: Study, of: str) -> Evidence:
-    """How much less the best set of a homogeneous pool loses elsewhere than the mixed best set."""
-    file = "pools.csv"
-    pools = study.table(file)
-    mixed, pure = (pools[pools["kind"] == kind] for kind in ("mixed", "mechanism"))
-    if mixed.empty or pure.empty or not study.judge:
-        return untestable("no pool of one mechanism and a mixed one to compare", file)
-    rival = mixed["models"].iloc[0].split()
-    pairs = {
-        row.pool: tuple(
-            _difference(study.comparison(images), row.models.split(), rival)
-            for images in (study.judge, study.reference_proxy)
-        )
+    """How much less a homogeneous pool's best set loses elsewhere than those of random pools.
+
+    A pool of fewer models leaves less to chance on the images of the choice, so that its best set
+    falls less on others: the random pools are of its size.
+    """
+    file, pools = "pools.csv", study.table("pools.csv")
+    pure, drawn = pools[pools["kind"] == "mechanism"], pools[pools["kind"] == "random"]
+    drawn = {size: [s.split() for s in rows["models"]] for size, rows in drawn.groupby("candidates")}
+    pure = pure[pure["candidates"].map(lambda size: len(drawn.get(size, [])) > 1)]
+    if pure.empty or not study.judge:
+        return untestable("no pool of one mechanism and random ones of its size to compare", file)
+    gaps = {
+        row.pool: _kept(study, row.models.split(), drawn[row.candidates])
         for row in pure.itertuples()
     }
-    least = min(pairs, key=lambda name: gap(*pairs[name]))
+    least = min(gaps, key=lambda name: gaps[name].value)
     why = (
-        f"lead over the mixed optimum on {study.judge} less that on {study.reference_proxy}, where "
-        f"both were chosen; smallest: {least}, of {', '.join(pairs)}"
+        f"lead on {study.judge} less that on {study.reference_proxy}, where all were chosen, over the "
+        f"best sets of random pools of its size; smallest: {least}, of {', '.join(gaps)}"
     )
     images = [study.reference_proxy, study.judge]
-    return gap_evidence(pairs.values(), why, file=file, images=images)
+    return weakest(gaps.values(), why, file=file, images=images, over=POOLS)
 
 
-def _difference(compared: Comparison, first: list[str], second: list[str]) -> pd.Series:
-    """Of two sets' means, with its interval: mean, low, high, degrees."""
-    values = (*ends(compared.difference(first, second)), compared.resamples.degrees)
-    return pd.Series(values, ["mean", "low", "high", "degrees"])
+def _kept(study: Study, models: list[str], rivals: list[list[str]]) -> Difference:
+    """Of the lead over other sets: on the judge, less on the reference proxy; other images, other pools."""
+    parts, falls, value = [], np.zeros(len(rivals)), 0.0
+    for sign, images in ((1, study.judge), (-1, study.reference_proxy)):
+        compared = study.comparison(images)
+        own, others = compared.places(models), [compared.places(each) for each in rivals]
+        lead = compared.resamples.of(
+            lambda m, own=own, others=others: (
+                mean_of_pairs(m, own) - sum(mean_of_pairs(m, each) for each in others) / len(others)
+            )
+        )
+        value += sign * lead.estimate
+        falls -= sign * np.array([compared.mean(each).estimate for each in rivals])
+        parts.append(Part(lead.standard_error, compared.resamples.degrees))
+    pools = float(falls.std(ddof=1)) * (1 + 1 / len(rivals)) ** 0.5
+    error = together([*parts, Part(pools, len(rivals) - 1)])
+    reach = float(student.ppf(1 - ERROR / 2, error.freedom)) * error.error
+    return Difference(value, value - reach, value + reach, error.freedom)
 
 
-# ------------------------------------------------------------------ the search
-
-
-def flat_here(study: Study, of: str) -> Evidence:
-    file, name = "selection/trajectories.csv", study.highlight
-    table = study.table(file)
-    rows = table[(table["submission"] == name) & (table["stage"] == "greedy")]
-    steps, how = rows["mean_similarity"].tolist(), "greedy"
-    if not steps:
-        compared = study.comparison(study.reference_proxy)
-        places, file = compared.places(study.members(name)), f"submissions/{name}.csv"
-        block = compared.similarity.numpy()[np.ix_(places, places)]
-        steps, how = list(greedy(block, len(block))[1]), "greedy on its own members"
-    size = len(steps) + 1
-    first = max(2, round(FLAT_FROM * size))
-    if first == size:
-        return untestable(f"{size} models are too few", file)
-    why = f"{how}: fall of {name} from {first} to {size} models"
-    return Evidence(steps[first - 2] - steps[-1], why, file, images=[study.reference_proxy])
-
-
-def near_optimal(study: Study, of: str) -> Evidence:
-    """Below the bound of the search in the profile's smallest pool that holds the set."""
-    file, reference = "submissions.csv", study.reference_proxy
-    table, models = study.table(file, "submission"), set(study.members(study.highlight))
-    bounds = {
-        name: table["upper_bound"][name]
-        for name, row in study.submissions.items()
-        if row.get("pool") and [*row["proxies"]] == [reference] and not row.get("constraints")
-        and row.get("objective", "mean") == "mean"
-        and models <= set(choose(study.known, study.pools[row["pool"]]).index)
-    }  # fmt: skip
-    if not bounds:
-        return untestable(f"no search on {reference} has a pool with all models of the set", file)
-    name = min(bounds, key=bounds.get)
-    mean, bound = table[reference][study.highlight], bounds[name]
-    pool = study.submissions[name]["pool"]
-    why = f"share by which any set of pool {pool} may exceed it: mean {mean:.4f}, bound {bound:.4f}"
-    return Evidence(max(bound / mean - 1, 0.0), why, file, images=[reference])
-
-
-# ------------------------------------------------------------------ the paper's own models
-
-
-def _listed_here(study: Study) -> str:
-    here = study.listed["model"].isin(study.compared).sum()
-    return f"this run compares {here} of the {len(study.listed)} models of Appendix A"
-
-
-def portal_score(study: Study, of: str) -> Evidence:
-    """Nobody can score a set again without the portal's images."""
-    return untestable(
-        f"{_listed_here(study)}, and the portal's images are secret", "params/portal.csv"
-    )
-
-
-def _lacks_paper(study: Study, kind: str) -> str:
-    """Why a run cannot repeat the paper's own numbers; empty where it can."""
-    if not any(row.get("published_set") for row in study.submissions.values()):
-        return f"{_listed_here(study)}, and none of its submissions is the published one"
-    kinds = [source["kind"] for source in study.proxies.values()]
-    return "" if kind in kinds else f"this run's images are {', '.join(kinds)}"
-
-
-def _proxy_of(study: Study, kind: str) -> str:
-    return next(name for name, source in study.proxies.items() if source["kind"] == kind)
-
-
-def _published_set(study: Study) -> str:
-    return next(name for name, row in study.submissions.items() if row.get("published_set"))
-
-
-def published_set_mean(study: Study, of: str) -> Evidence:
-    if _lacks_paper(study, of):
-        return untestable(_lacks_paper(study, of), INTERVALS)
-    return _score(study, _published_set(study), _proxy_of(study, of))
-
-
-def _score(study: Study, name: str, images: str) -> Evidence:
-    rows = study.of(INTERVALS)
-    row = rows[(rows["submission"] == name) & (rows["images"] == images)].iloc[0]
-    why = f"of {name} on {row['n']} images of {images}"
-    return Evidence(row["mean"], why, INTERVALS, row["low"], row["high"], images=[images])
-
-
-def published_set_minimum(study: Study, of: str) -> Evidence:
-    if _lacks_paper(study, of):
-        return untestable(_lacks_paper(study, of))
-    proxy, name = _proxy_of(study, of), _published_set(study)
-    compared = study.comparison(proxy)
-    places = torch.tensor(compared.places(study.members(name)))
-    rows, columns = torch.triu_indices(len(places), len(places), 1)
-    lowest = compared.resamples.of(lambda m: m[..., places[rows], places[columns]].amin(-1))
-    file = study.resamples_file(proxy)
-    return Evidence(lowest.estimate, f"of {name}", file, lowest.low, lowest.high, images=[proxy])
-
-
-def optimum_again(study: Study, of: str) -> Evidence:
-    if _lacks_paper(study, "imagenette"):
-        return untestable(_lacks_paper(study, "imagenette"), INTERVALS)
-    rows = {row.get("portal"): name for name, row in study.submissions.items()}
-    return _score(study, rows[of], _proxy_of(study, "imagenette"))
-
-
-def failed(study: Study, of: str) -> Evidence:
-    registered = set(pd.read_csv(f"{study.params}/registry.csv")["model"])
-    tried = {*study.table("features.csv")["model"], *study.table("failures.csv").get("model", [])}
-    if not registered <= tried:
-        why = f"this run tried {len(registered & tried)} of the {len(registered)} models"
-        return untestable(why, "features.csv")
-    here = len(registered & study.compared)
-    why = f"{here} of {len(registered)} gave features on every set of images"
-    return Evidence(len(registered) - here, why, "features.csv")
+def _difference(compared: Comparison, first: list[str], second: list[str]) -> Difference:
+    """Of two sets' means on the same images."""
+    found = compared.difference(first, second)
+    return Difference(found.estimate, found.low, found.high, compared.resamples.degrees)
 
 
 SETS = (
-    portal_score,
-    homogeneous_beats_mixed, best_here, cnn_matches_here, homogeneity_transfers, pools_transfer,
-    flat_here, near_optimal, published_set_mean, published_set_minimum,
-    optimum_again, failed,
+    homogeneous_beats_mixed, best_here, cnn_matches_here, homogeneity_predicts, homogeneity_adds,
+    pools_transfer,
 )  # fmt: skip

@@ -17,15 +17,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from realign_utils.calibration_sets import judges_of
 from realign_utils.progress import track
 from realign_utils.set_samples import composed_sets, homogeneity, optimised_sets, scores_of_sets
 
 LEVEL = 0.95
-PREDICTORS = ("nothing", "proxy", "proxy and homogeneity")
-"""A constant; a line in the proxy score; the same with the share of pairs of one mechanism."""
+PREDICTORS: Mapping[str, tuple[str, ...]] = {
+    "nothing": ("intercept",),
+    "homogeneity": ("intercept", "of_homogeneity"),
+    "proxy": ("intercept", "slope"),
+    "proxy and homogeneity": ("intercept", "slope", "of_homogeneity"),
+}
+"""A constant; a line in the share of pairs of one mechanism, in the proxy score, in both: with the
+names of the coefficients."""
+SPLITS = 20
+"""Divisions of the models into halves."""
 QUALITY = ["proxy", "judged_on", "predictors", "error", "reach", "coverage", "lowest_coverage"]
+QUALITY += ["over_proxy", "over_proxy_low", "over_proxy_high"]
 COEFFICIENTS = ["intercept", "slope", "of_homogeneity"]
 QUALITY += COEFFICIENTS
 PREDICTED = ["submission", "proxy", "judged_on", "predictors", "score", "predicted", "low", "high"]
@@ -55,9 +65,9 @@ class World:
     def design(self, sets: np.ndarray, predictors: str) -> np.ndarray:
         """Columns of the regression, (s, 1 to 3)."""
         columns = [np.ones(len(sets))]
-        if predictors != "nothing":
+        if "slope" in PREDICTORS[predictors]:
             columns.append(scores_of_sets(self.proxy, sets))
-        if predictors == "proxy and homogeneity":
+        if "of_homogeneity" in PREDICTORS[predictors]:
             columns.append(homogeneity(sets, self.mechanisms))
         return np.column_stack(columns)
 
@@ -91,6 +101,13 @@ def errors_on_others(
     dict of str to numpy.ndarray
         By predictors, the errors of all splits; None where a half has too few models.
     """
+    found = _errors_by_split(world, rows, splits, seed)
+    return None if found is None else {name: np.concatenate(each) for name, each in found.items()}
+
+
+def _errors_by_split(
+    world: World, rows: np.ndarray, splits: int, seed: int
+) -> dict[str, list[np.ndarray]] | None:
     found: dict[str, list[np.ndarray]] = {predictors: [] for predictors in PREDICTORS}
     for split in range(splits):
         parts = divide(rows, world.mechanisms, 2, [seed, split])
@@ -99,7 +116,7 @@ def errors_on_others(
         ours, theirs = (world.sets(part, seed + split) for part in parts)
         for predictors, errors in found.items():
             errors.append(world.errors(world.fit(ours, predictors), theirs, predictors))
-    return {predictors: np.concatenate(errors) for predictors, errors in found.items()}
+    return found
 
 
 def reach_of(errors: np.ndarray) -> float:
@@ -147,7 +164,7 @@ def prediction_tables(
     mechanisms: Sequence[str],
     submissions: Mapping[str, Sequence[int]],
     *,
-    splits: int = 20,
+    splits: int = SPLITS,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How well held-out scores can be predicted, and those of the submissions beside the true ones.
@@ -167,7 +184,8 @@ def prediction_tables(
     -------
     quality : pandas.DataFrame
         Columns proxy, judged_on, predictors, error (root mean square, for unseen models), reach
-        (half the 95 % interval), coverage (measured; should be 0.95), lowest_coverage, and the
+        (half the 95 % interval), coverage (measured; should be 0.95), lowest_coverage,
+        over_proxy (error less that of "proxy") with its 95 % interval over other models, and the
         line fitted to sets of all models: intercept, slope, of_homogeneity.
     predictions : pandas.DataFrame
         Columns submission, proxy, judged_on, predictors (those of the smaller error), score (on the
@@ -194,16 +212,34 @@ def prediction_tables(
 
 def _quality(world: World, splits: int, seed: int) -> pd.DataFrame:
     everything = np.arange(len(world.mechanisms))
-    errors = errors_on_others(world, everything, splits=splits, seed=seed)
+    errors = _errors_by_split(world, everything, splits, seed)
     table = coverage(world, splits=splits, seed=seed).rename_axis("predictors").reset_index()
-    for name, measure in {
-        "error": lambda e: float(np.sqrt(np.mean(e**2))),
-        "reach": reach_of,
-    }.items():
-        table[name] = [measure(errors[p]) if errors else np.nan for p in PREDICTORS]
+    for name, measure in {"error": _root_mean_square, "reach": reach_of}.items():
+        table[name] = [measure(np.concatenate(errors[p])) if errors else np.nan for p in PREDICTORS]
+    names = [name for name in QUALITY if name.startswith("over_proxy")]
+    table[names] = [_over_proxy(errors, p) if errors else (np.nan,) * 3 for p in PREDICTORS]
     sets = world.sets(everything, seed)
-    fitted = [dict(zip(COEFFICIENTS, world.fit(sets, p), strict=False)) for p in PREDICTORS]
+    fitted = [dict(zip(PREDICTORS[p], world.fit(sets, p), strict=True)) for p in PREDICTORS]
     return table.join(pd.DataFrame(fitted, columns=COEFFICIENTS))
+
+
+def _root_mean_square(errors: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+def _over_proxy(
+    errors: Mapping[str, Sequence[np.ndarray]], predictors: str
+) -> tuple[float, float, float]:
+    """Error less that of the proxy, over all splits, with the ends of its interval.
+
+    Each split is judged by a half of the models, so its spread is a standard error, by equation (1)
+    of `realign_utils.uncertainty` with s = n / 2.
+    """
+    ours, theirs = errors[predictors], errors["proxy"]
+    gaps = [_root_mean_square(a) - _root_mean_square(b) for a, b in zip(ours, theirs, strict=True)]
+    value = _root_mean_square(np.concatenate(ours)) - _root_mean_square(np.concatenate(theirs))
+    reach = float(student.ppf((1 + LEVEL) / 2, len(gaps) - 1) * np.std(gaps, ddof=1))
+    return value, value - reach, value + reach
 
 
 def _predicted(
