@@ -14,22 +14,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from realign_utils.claims_again import AGAIN
 from realign_utils.claims_alike import ALIKE
 from realign_utils.claims_evidence import WRITTEN_BY, Evidence, Study
 from realign_utils.claims_proxies import PROXIES
 from realign_utils.claims_published import PUBLISHED
 from realign_utils.claims_sets import SETS
+from realign_utils.claims_shown import KINDS, SIGNS, found_text, published_text
 from realign_utils.errors import UserError, unknown
-from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE, VERDICTS, verdict
+from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE, verdict
 
 QUANTITIES: Mapping[str, Callable[[Study, str], Evidence]] = {
-    function.__name__: function for function in (*PUBLISHED, *PROXIES, *SETS, *ALIKE)
+    function.__name__: function for function in (*PUBLISHED, *PROXIES, *SETS, *ALIKE, *AGAIN)
 }
 """How each quantity of ``params/claims.csv`` is found."""
-SETTLED_BY = ("own figures", "registry", "arithmetic", "run", "nothing here")
-COLUMNS = ["claim", "topic", "text", "place", "settled_by", "relation", "published", "tolerance"]
-COLUMNS += ["quantity", "of"]
-_SIGNS = {"equal": "", "at least": "≥ ", "at most": "≤ ", "greater than": "> ", "less than": "< "}
+COLUMNS = ["claim", "statement", "headline", "topic", "text", "place", "settled_by", "relation"]
+COLUMNS += ["published", "tolerance", "quantity", "of"]
+COMPARED_BY = {"greater than": 1, "at least": -1}
+"""Relations by which several numbers at once can be judged, and the sign of their tolerance."""
 
 
 def read_claims(path: str | Path = "params/claims.csv") -> pd.DataFrame:
@@ -38,9 +40,11 @@ def read_claims(path: str | Path = "params/claims.csv") -> pd.DataFrame:
     Parameters
     ----------
     path : path
-        A CSV file with the columns claim (its name), topic, text, place (in the paper), settled_by
-        (one of `SETTLED_BY`), relation (equal, at least, at most, greater than, less than),
-        published, tolerance, quantity (a name in `QUANTITIES`), of (what the quantity is of).
+        A CSV file with the columns claim (its name), statement (of the paper; several claims may
+        be on one), headline (rank among the most important, or nothing), topic, text, place (in the
+        paper), settled_by (a key of `realign_utils.claims_shown.KINDS`), relation (a key of
+        `realign_utils.claims_shown.SIGNS`), published, tolerance, quantity (a name in
+        `QUANTITIES`), of (what the quantity is of).
 
     Returns
     -------
@@ -62,7 +66,8 @@ def read_claims(path: str | Path = "params/claims.csv") -> pd.DataFrame:
     doubles = claims.loc[claims["claim"].duplicated(), "claim"]
     if len(doubles):
         raise UserError(f"{path}: the claim {doubles.iloc[0]!r} stands twice")
-    allowed = {"quantity": QUANTITIES, "relation": _SIGNS, "settled_by": SETTLED_BY}
+    claims["headline"] = pd.to_numeric(claims["headline"])
+    allowed = {"quantity": QUANTITIES, "relation": SIGNS, "settled_by": KINDS}
     for column, names in allowed.items():
         for claim, name in zip(claims["claim"], claims[column], strict=True):
             if name not in names:
@@ -75,30 +80,39 @@ def judge(relation: str, published: float, tolerance: float, evidence: Evidence)
 
     Parameters
     ----------
-    relation : {"equal", "at least", "at most", "greater than", "less than"}
+    relation : {"equal", "agrees with", "at least", "at most", "greater than", "less than"}
         Of the number that was found to the published one.
     published, tolerance : float
-        Numbers up to `tolerance` beyond the published one still agree.
+        Numbers up to `tolerance` beyond the published one still agree; to be greater or less they
+        have to be beyond it by more.
     evidence : Evidence
         With an interval, the claim holds if all of it agrees, fails if none of it does, and is too
-        close to call otherwise. Several comparisons are judged by their calls.
+        close to call otherwise. To "agree with" the published number it is enough that a part of
+        the interval does. Of several comparisons each is set against the published number.
 
     Returns
     -------
     str
         One of `realign_utils.intervals.VERDICTS`; not testable where there is no number, or no
         interval where there should be one.
+
+    Raises
+    ------
+    UserError
+        If several comparisons are to be judged by a relation that does not say "all are above".
     """
     if not np.isfinite(evidence.value):
         return UNTESTABLE
     if evidence.ruled:
         return evidence.ruled
-    if evidence.calls is not None:
-        return verdict(evidence.calls)
+    if evidence.comparisons:
+        return _judge_all(relation, published, tolerance, evidence)
     ends = [evidence.value if end is None else end for end in (evidence.low, evidence.high)]
     if not np.isfinite(ends).all():
         return UNTESTABLE
     low, high = (float(end) - published for end in ends)
+    if relation == "agrees with":
+        return HOLDS if low <= tolerance and high >= -tolerance else FAILS
     least = {"equal": -tolerance, "at least": -tolerance, "greater than": tolerance}
     most = {"equal": tolerance, "at most": tolerance, "less than": -tolerance}
     lower, upper = least.get(relation, -np.inf), most.get(relation, np.inf)
@@ -106,6 +120,14 @@ def judge(relation: str, published: float, tolerance: float, evidence: Evidence)
     if low >= lower - slack and high <= upper + slack:
         return HOLDS
     return FAILS if high < lower - slack or low > upper + slack else CLOSE
+
+
+def _judge_all(relation: str, published: float, tolerance: float, evidence: Evidence) -> str:
+    """The verdict on "all these numbers are above the published one"."""
+    if relation not in COMPARED_BY:
+        raise unknown("relation of several comparisons", relation, COMPARED_BY)
+    least, strict = published + COMPARED_BY[relation] * tolerance, relation == "greater than"
+    return verdict([each.above(least, strict=strict) for each in evidence.comparisons])
 
 
 def scorecard(study: Study, claims: pd.DataFrame) -> pd.DataFrame:
@@ -122,7 +144,7 @@ def scorecard(study: Study, claims: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by claim: the columns of `claims`, then value, low, high (of the number that was
-        found; NaN where there is none), verdict, why, file (that holds the number, below the run's
+        found; NaN where there is none), over (what may vary within the interval), verdict, why, file (that holds the number, below the run's
         folder or in the project), notebook (that wrote it), images (sets of images, by blanks).
     """
     rows = []
@@ -133,6 +155,7 @@ def scorecard(study: Study, claims: pd.DataFrame) -> pd.DataFrame:
                 "value": found.value,
                 "low": found.low,
                 "high": found.high,
+                "over": found.over,
                 "verdict": judge(row.relation, row.published, row.tolerance, found),
                 "why": found.why,
                 "file": found.file,
@@ -143,80 +166,6 @@ def scorecard(study: Study, claims: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(rows, index=claims.index)
     numbers = found[["value", "low", "high"]].astype(float)
     return pd.concat([claims, found.assign(**numbers)], axis=1)
-
-
-# ------------------------------------------------------------------ laid out
-
-
-def published_text(row: pd.Series) -> str:
-    """What the paper says, with the tolerance, such as "0.7613 ± 0.002" or "> 0"."""
-    within = f" ± {_number(row['tolerance'])}" if row["tolerance"] >= 5e-5 else ""
-    return f"{_SIGNS[row['relation']]}{_number(row['published'])}{within}"
-
-
-def found_text(row: pd.Series) -> str:
-    """What was found, with its interval; a dash where nothing was."""
-    if np.isnan(row["value"]):
-        return "–"
-    has_ends = not np.isnan(row["low"])
-    ends = f" ({_number(row['low'])} to {_number(row['high'])})" if has_ends else ""
-    return f"{_number(row['value'])}{ends}"
-
-
-def _number(value: float) -> str:
-    return f"{round(value, 4) + 0.0:g}".replace("-", "−")
-
-
-def scorecard_shown(card: pd.DataFrame, topic: str) -> pd.DataFrame:
-    """The claims of one topic, for a page.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns claim (and its place), published, found, by, verdict, why.
-    """
-    rows = card[card["topic"] == topic]
-    return pd.DataFrame(
-        {
-            "claim": rows["text"] + " (" + rows["place"] + ")",
-            "published": [published_text(row) for _, row in rows.iterrows()],
-            "found here": [found_text(row) for _, row in rows.iterrows()],
-            "by": rows["settled_by"],
-            "verdict": rows["verdict"],
-            "why": rows["why"],
-        }
-    ).reset_index(drop=True)
-
-
-def counts(card: pd.DataFrame) -> pd.DataFrame:
-    """How many claims have which verdict, by what settles them, and in all."""
-    table = pd.crosstab(card["settled_by"], card["verdict"])
-    rows = [name for name in SETTLED_BY if name in table.index]
-    table = table.reindex(index=rows, columns=VERDICTS, fill_value=0)
-    table.loc["all"] = table.sum()
-    table["claims"] = table.sum(axis=1)
-    return table.rename_axis("settled by").rename_axis(None, axis=1)
-
-
-def listed(card: pd.DataFrame, outcome: str, settled_by: str | None = None) -> list[str]:
-    """The texts of the claims with a verdict, by what settled them where that is given."""
-    rows = card[card["verdict"] == outcome]
-    return rows.loc[rows["settled_by"] == (settled_by or rows["settled_by"]), "text"].tolist()
-
-
-def against_sentence(card: pd.DataFrame) -> str:
-    """Which claims came out against the paper, on the run and by its own figures."""
-    own = [text for by in SETTLED_BY if by != "run" for text in listed(card, FAILS, by)]
-    parts = {
-        "On this run": listed(card, FAILS, "run"),
-        "By the paper's own figures, tables and registry": own,
-    }
-    sentences = [
-        f"{what} these do not hold: {'; '.join(f'“{text}”' for text in texts)}."
-        for what, texts in parts.items()
-        if texts
-    ]
-    return " ".join(sentences) or "None came out against the paper."
 
 
 @dataclass(frozen=True)

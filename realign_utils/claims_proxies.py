@@ -218,7 +218,10 @@ def _nearer(fine: pd.Series, coarse: pd.Series, real: pd.Series) -> Difference:
     reach = [(each["high"] - each["low"]) / 2 for each in (fine, coarse, real)]
     apart, beyond = coarse["mean"] - fine["mean"], coarse["mean"] + fine["mean"] - 2 * real["mean"]
     reaches = np.hypot(*reach[:2]), np.linalg.norm([*reach[:2], 2 * reach[2]])
-    parts = {abs(v) / r if r else np.inf: (abs(v), r) for v, r in zip((apart, beyond), reaches, strict=True)}
+    parts = {
+        abs(v) / r if r else np.inf: (abs(v), r)
+        for v, r in zip((apart, beyond), reaches, strict=True)
+    }
     size, off = parts[min(parts)]
     value = size * np.sign(apart * beyond)
     return Difference(value, value - off, value + off)

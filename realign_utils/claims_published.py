@@ -146,9 +146,7 @@ def portal_lowest_ratio(study: Study, of: str) -> Evidence:
 def portal_excess(study: Study, of: str) -> Evidence:
     real, proxy = study.portal["real"][of], study.portal["imagenette"][of]
     value, half = float(proxy) - float(real), _rounding(real) + _rounding(proxy)
-    return Evidence(
-        value, f"{proxy} − {real}", PORTAL, value - half, value + half, over=ROUNDING
-    )
+    return Evidence(value, f"{proxy} − {real}", PORTAL, value - half, value + half, over=ROUNDING)
 
 
 def portal_ranking(study: Study, of: str) -> Evidence:

@@ -174,7 +174,9 @@ def pools_transfer(study: Study, of: str) -> Evidence:
     """
     file, pools = "pools.csv", study.table("pools.csv")
     pure, drawn = pools[pools["kind"] == "mechanism"], pools[pools["kind"] == "random"]
-    drawn = {size: [s.split() for s in rows["models"]] for size, rows in drawn.groupby("candidates")}
+    drawn = {
+        size: [s.split() for s in rows["models"]] for size, rows in drawn.groupby("candidates")
+    }
     pure = pure[pure["candidates"].map(lambda size: len(drawn.get(size, [])) > 1)]
     if pure.empty or not study.judge:
         return untestable("no pool of one mechanism and random ones of its size to compare", file)

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from realign_utils.claims import found_text
+from realign_utils.claims_shown import found_text
 from realign_utils.errors import UserError
 from realign_utils.intervals import VERDICTS
 
