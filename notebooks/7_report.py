@@ -35,15 +35,16 @@ from realign_utils.calibration_results import (
     read_calibration,
     transfer_shown,
 )
-from realign_utils.claims import (
+from realign_utils.claims import read_claims, scorecard
+from realign_utils.claims_evidence import Study
+from realign_utils.claims_shown import (
     against_sentence,
+    chance_sentence,
+    composition_sentence,
     counts,
-    listed,
-    read_claims,
-    scorecard,
+    counts_sentence,
     scorecard_shown,
 )
-from realign_utils.claims_evidence import Study
 from realign_utils.claims_trail import examples, trail
 from realign_utils.intervals import CLOSE, ERROR
 from realign_utils.learning_curves import (
@@ -208,9 +209,9 @@ scores = results.calibration
 roles = {"highlight": highlight, "contrast": contrast, "submissions": submissions}
 images = {"proxies": proxies, "reference_proxy": reference_proxy, "evaluation": evaluation}
 groups = {"registry": registry, "families": families, "pools": pools}
-card = scorecard(Study(runs, estimator=estimator, **images, **groups, **roles), read_claims())
+study = Study(runs, estimator=estimator, **images, **groups, **roles)
+card = scorecard(study, read_claims())
 write_text(f"{runs}/scorecard.csv", card.to_csv())
-verdicts = counts(card).loc["all"]
 scored = scores["real"].notna().any()
 known = "real" if scored else reference_proxy
 score_name = "real score" if scored else f"score on {reference_proxy}, in want of an evaluation,"
@@ -225,9 +226,7 @@ text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align
 The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
 of one kind of architecture keep their alignment on new images better than mixed sets do. Here {compared} of {tried} models
 were compared on {len(proxies)} proxies of {numbers} images each. The best {score_name} is
-{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). Of {len(card)} statements of the paper that were checked, on its own
-figures or on this run, {verdicts["holds"]} hold, {verdicts["does not hold"]} do not, {verdicts["too close to call"]} are too close to call, and
-{verdicts["not testable"]} cannot be tested here ([@tbl:scorecard]). {against_sentence(card)}"""
+{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). {counts_sentence(card)} {against_sentence(card)}"""
 display(Markdown(text.replace("\n", " ")))
 
 # %% [markdown] tags=["blog"]
@@ -329,7 +328,7 @@ other = (
 table(
     shown,
     "Mean pairwise CKA of the submissions on the proxies, the real score, and the ratio real / "
-    f"{reference_proxy}.{other if portal else ''}",
+    f"{reference_proxy}. {composition_sentence(study)}{other if portal else ''}",
     "tbl:calibration",
     digits=4,
     formats={"ratio": ".3f"},
@@ -398,7 +397,7 @@ figure(
 # %% tags=["blog"]
 figure(
     f"{figures}/fig3_comparison",
-    f"{highlight} and {contrast} on one colour scale, on `{reference_proxy}`.",
+    f"{highlight} and {contrast} on one colour scale, on `{reference_proxy}`. {composition_sentence(study, [highlight, contrast])}",
     "fig:comparison",
     number=3,
     source="notebooks/5_figures.ipynb",
@@ -934,31 +933,38 @@ display(Markdown(text.replace("\n", " ")))
 #
 # ### Which of the paper's claims hold
 #
-# The scorecard: every statement of the paper that can be checked, from its abstract to its appendices (`params/claims.csv`), each with what was
-# found and a verdict that is computed. Some are settled by the paper's own figures, tables and appendix, in every profile: two matrices were
-# read off its heatmaps (±0.002 a cell), the bars off Figure 4. A number then *holds* if it lies within the tolerance beside it. The
-# others are settled by this run: there a comparison holds only if its whole 95 % interval agrees, does not hold if none of it does, and is
-# too close to call otherwise; of several comparisons the weakest is shown, and the verdict is on all of them ([@sec:how-sure-are-these-numbers]).
-# Sets are compared on images by which they were not chosen.
+# The scorecard: statements of the paper, from its abstract to its appendices (`params/claims.csv`), each with what was found and a verdict that
+# is computed. Some are settled by the paper's own figures, tables and appendix, in every profile: two matrices were read off its heatmaps
+# (±0.002 a cell), the bars off Figure 4. A number then *holds* if it lies within the tolerance beside it; one with ≈, if rounding or its
+# interval allows it. Others are settled by this run: where there is a 95 % interval a comparison holds only if all of it agrees, does not hold
+# if none of it does, and is too close to call otherwise; of several comparisons the weakest is shown, and the verdict is on all of them
+# ([@sec:how-sure-are-these-numbers]). Sets are compared on images by which they were not chosen.
+#
+# A statement may be judged on both, and by several numbers: those are rows of one statement, which holds only if all its rows of that
+# kind do. Rows that check this project's own work, not the paper, stand apart and are not counted.
 
 # %% tags=["blog"]
 table(
     counts(card),
-    "How many claims have which verdict, by what settles them.",
+    "How many statements of the paper have which verdict, by what settles them. Those judged both ways stand in two rows.",
     "tbl:scorecard",
     file=f"{runs}/scorecard.csv",
 )
 
 # %% [markdown]
 # A claim that does not hold in the demo says something of the demo's small world, not necessarily of the paper's; one that holds shows that
-# the mechanism can arise. What does not hold by the paper's own figures does not hold in any world. Here are all of them, by what they are about.
+# the mechanism can arise. What does not hold by the paper's own figures is at odds with them as far as they can be read, whatever a run
+# finds. What an interval is over stands beside it: *images*, other images of the same kind for these very models; *images and models*,
+# other models of the same kinds as well; *images and pools*, other images and random pools; *models*, other models for these images;
+# *permutations*, exchanges of the mechanisms' names; *rounding* and *reading*, of printed numbers and of pictures.
 
 # %%
+display(Markdown(chance_sentence(card)))
 for number, topic in enumerate(card["topic"].unique(), 1):
     display(
         table(
             scorecard_shown(card, topic),
-            f"Claims on {topic}: what the paper publishes, what was found (with its 95 % interval), by what, and why.",
+            f"Claims on {topic}: what the paper publishes, what was found (where it is known, with its 95 % interval or its bounds, and what these are over), by what, and why.",
             f"tbl:claims-{number}",
             file=f"{runs}/scorecard.csv",
         )
@@ -992,9 +998,7 @@ figure(
 
 # %% tags=["blog"]
 text = f"{best} has the best {score_name} of this run, {scores[known][best]:.4f}. {against_sentence(card)}"
-close = listed(card, CLOSE)
-text += f" Too close to call: {'; '.join(f'“{claim}”' for claim in close)}." if close else ""
-display(Markdown(text))
+display(Markdown(f"{text} {against_sentence(card, CLOSE)}"))
 
 # %% [markdown]
 # ## Appendix A: the submitted sets
@@ -1087,6 +1091,5 @@ for number, (name, row) in enumerate(examples(card).iterrows(), 1):
 # The cells tagged *blog* are the post in `blog/post.md`. This cell gives its authors, keywords and description.
 
 # %% tags=["remove", "front-matter"]
-outcome = f"{verdicts['holds']} of {len(card)} claims hold, {verdicts['does not hold']} do not"
-what = f"A re-execution on {compared} models ({title}): {outcome}."
+what = f"A re-execution on {compared} models ({title}). {counts_sentence(card)}"
 display(JSON({"authors": authors, "tags": tags, "description": what}))

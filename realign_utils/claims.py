@@ -144,8 +144,9 @@ def scorecard(study: Study, claims: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by claim: the columns of `claims`, then value, low, high (of the number that was
-        found; NaN where there is none), over (what may vary within the interval), verdict, why, file (that holds the number, below the run's
-        folder or in the project), notebook (that wrote it), images (sets of images, by blanks).
+        found; NaN where there is none), over (what may vary within the interval), verdict, why,
+        file (that holds the number, below the run's folder or in the project), notebook (that
+        wrote it), images (sets of images, by blanks).
     """
     rows = []
     for row in claims.itertuples():

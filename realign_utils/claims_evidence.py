@@ -259,3 +259,8 @@ class Study:
 def drawn_file(submission: str) -> str:
     """Where a matrix of the paper lies."""
     return f"params/published/{submission.lower()}_cifar100_cka_digitised.csv"
+
+
+def shared_models(first: Sequence[str], second: Sequence[str]) -> str:
+    """How many of the first set's models the second has, such as "7 of its 8 models"."""
+    return f"{len(set(first) & set(second))} of its {len(first)} models"

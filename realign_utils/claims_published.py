@@ -195,13 +195,17 @@ def _portal_leads(study: Study, of: str, columns: Sequence[str]) -> Evidence:
         for second in rivals
         for column in columns
     }
-    why = f"smallest lead: {min(gaps, key=lambda name: gaps[name].value)}; rounding keeps the order"
+    ahead = sum(each.value > 0 for each in gaps.values())
+    why = (
+        f"smallest lead: {min(gaps, key=lambda name: gaps[name].value)}; {ahead} of {len(gaps)} are "
+        "above zero, and rounding keeps the order"
+    )
     return weakest(gaps.values(), why, file=PORTAL, over=ROUNDING)
 
 
 def _gap(texts: pd.Series) -> Difference:
     """Of two printed numbers, with the bounds of rounding."""
-    (value, half) = float(texts.iloc[0]) - float(texts.iloc[1]), sum(map(_rounding, texts))
+    value, half = float(texts.iloc[0]) - float(texts.iloc[1]), sum(map(_rounding, texts))
     return Difference(*np.round((value, value - half, value + half), 9), exact=True)
 
 

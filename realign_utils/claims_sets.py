@@ -6,8 +6,6 @@ the column ``of``. Sets are compared where nothing was chosen: on the evaluation
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.stats import t as student
 
@@ -19,6 +17,7 @@ from realign_utils.claims_evidence import (
     Difference,
     Evidence,
     Study,
+    shared_models,
     untestable,
 )
 from realign_utils.claims_evidence import PERMUTATIONS as EXCHANGES
@@ -30,7 +29,6 @@ from realign_utils.intervals import ERROR
 from realign_utils.prediction import SPLITS
 from realign_utils.set_statistics import Part, together
 from realign_utils.uncertainty import mean_of_pairs
-
 
 # ------------------------------------------------------------------ real scores of sets
 
@@ -107,11 +105,6 @@ def best_here(study: Study, of: str) -> Evidence:
     shared = shared_models(study.members(study.highlight), study.members(nearest))
     note = f"; {study.highlight} shares {shared} with {nearest}, its nearest rival"
     return _lead(study, [study.highlight], rest, f"{note}; best is {scores.idxmax()}")
-
-
-def shared_models(first: Sequence[str], second: Sequence[str]) -> str:
-    """How many of the first set's models the second has, such as "7 of its 8 models"."""
-    return f"{len(set(first) & set(second))} of its {len(first)} models"
 
 
 def cnn_matches_here(study: Study, of: str) -> Evidence:
