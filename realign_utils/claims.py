@@ -19,13 +19,15 @@ from realign_utils.claims_alike import ALIKE
 from realign_utils.claims_evidence import WRITTEN_BY, Evidence, Study
 from realign_utils.claims_proxies import PROXIES
 from realign_utils.claims_published import PUBLISHED
+from realign_utils.claims_registry import REGISTRY
 from realign_utils.claims_sets import SETS
 from realign_utils.claims_shown import KINDS, SIGNS, found_text, published_text
 from realign_utils.errors import UserError, unknown
 from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE, verdict
 
 QUANTITIES: Mapping[str, Callable[[Study, str], Evidence]] = {
-    function.__name__: function for function in (*PUBLISHED, *PROXIES, *SETS, *ALIKE, *AGAIN)
+    function.__name__: function
+    for function in (*PUBLISHED, *REGISTRY, *PROXIES, *SETS, *ALIKE, *AGAIN)
 }
 """How each quantity of ``params/claims.csv`` is found."""
 COLUMNS = ["claim", "statement", "headline", "topic", "text", "place", "settled_by", "relation"]

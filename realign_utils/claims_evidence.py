@@ -252,8 +252,8 @@ class Study:
         return rows.set_axis(["mean", "low", "high"], axis=1)
 
     def chosen_on(self, submission: str) -> set[str]:
-        """The sets of images by which a submission was chosen."""
-        return set(self.submissions[submission].get("proxies") or {})
+        """The sets of images by which a submission was chosen; none of one that is not known."""
+        return set(self.submissions.get(submission, {}).get("proxies") or {})
 
 
 def drawn_file(submission: str) -> str:

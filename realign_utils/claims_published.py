@@ -1,4 +1,4 @@
-"""The paper's numbers from its own pictures, tables and appendix, and from the registry.
+"""The paper's numbers from its own pictures and tables.
 
 Each function gives the evidence on one quantity of ``params/claims.csv``; its second argument is
 the column ``of``.
@@ -10,10 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from realign_utils.calibrate import pair_values, rank_agreement
-from realign_utils.cka import cka_matrix
 from realign_utils.claims_evidence import (
     READING,
     ROUNDING,
@@ -24,13 +22,11 @@ from realign_utils.claims_evidence import (
     untestable,
 )
 from realign_utils.claims_scores import weakest
-from realign_utils.registry import read_registry
 from realign_utils.search import greedy
 
 BAR = 0.005
 """How exactly a bar of Figure 4 could be read."""
 PORTAL, BARS = "params/portal.csv", "params/published/fig4_bars_read.csv"
-APPENDIX = "params/published/appendix_a.csv"
 
 
 # ------------------------------------------------------------------ Figures 2, 3, 6 and 7
@@ -237,74 +233,9 @@ def bars_hybrid_lead(study: Study, of: str) -> Evidence:
     return _bar_gaps(list(leads), why)
 
 
-# ------------------------------------------------------------------ Appendix A and the registry
-
-
-def _of_listed(study: Study, which: pd.Series, what: str) -> Evidence:
-    names = ", ".join(study.listed.loc[which, "model"].str.partition(".")[0])
-    shown = f": {names}" if 0 < which.sum() <= 5 else ""
-    return Evidence(int(which.sum()), f"{which.sum()} of {len(which)} {what}{shown}", APPENDIX)
-
-
-def listed_not(study: Study, of: str) -> Evidence:
-    which = ~study.listed["architecture_type"].str.contains(of)
-    return _of_listed(study, which, f"are not called {of} by Appendix A itself")
-
-
-def shared_trait(study: Study, of: str) -> Evidence:
-    """A label that does not name a trait does not deny it: that is counted, not judged."""
-    which = study.listed["architecture_type"].str.contains("|".join(of.split()))
-    counted = _of_listed(study, which, f"are labelled {' or '.join(of.split())} by Appendix A")
-    return untestable(f"{counted.why}; a label may leave it out", APPENDIX)
-
-
-def listed_tag(study: Study, of: str) -> Evidence:
-    tags = study.listed["model"].str.partition(".")[2].str.split("_")
-    which = tags.map(lambda parts: of in parts)
-    return _of_listed(study, which, f"have the tag {of} in their name")
-
-
-def _registry(study: Study) -> pd.DataFrame:
-    return read_registry(f"{study.params}/registry.csv")
-
-
-def registered(study: Study, of: str) -> Evidence:
-    models = _registry(study)
-    why = f"of {models['family'].nunique()} families"
-    return Evidence(len(models), why, "params/registry.csv")
-
-
-def listed_registered(study: Study, of: str) -> Evidence:
-    layers = study.listed["model"].map(_registry(study)["layer"])
-    return _of_listed(study, layers == study.listed["layer"], "have that name and layer there")
-
-
-def dimensions(study: Study, of: str) -> Evidence:
-    shapes = _registry(study)["raw_output_shape"].str.split("x")
-    # tokens × channels where there are two, channels × height × width where there are three
-    sizes = shapes.map(lambda shape: int(shape[-1] if len(shape) == 2 else shape[0]))
-    value = sizes.min() if of == "fewest" else sizes.max()
-    beyond = sizes[(sizes < 256) | (sizes > 3072)]
-    names = ", ".join(f"{name.partition('.')[0]} {size}" for name, size in beyond.items())
-    why = f"outside 256 to 3072: {names or 'none'}"
-    return Evidence(int(value), why, "params/registry.csv")
-
-
-def invariance(study: Study, of: str) -> Evidence:
-    """On random features, since it is a property of the formula."""
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((500, 20)), rng.standard_normal((500, 30))
-    turned = 7.0 * x @ np.linalg.qr(rng.standard_normal((20, 20)))[0]
-    features = [torch.from_numpy(f) for f in (x, y, turned)]
-    matrix = cka_matrix(features)
-    why = "change of the CKA of random features when one is rotated and scaled"
-    return Evidence(float(matrix[0, 1] - matrix[2, 1]), why, "realign_utils/cka.py")
-
-
 PUBLISHED = (
     drawn_mean, drawn_minimum, drawn_share_above, drawn_evenness, drawn_lowest_average,
     drawn_highest_average, drawn_leaders, drawn_greedy_mean, drawn_greedy_fall, portal_ratio,
     portal_lowest_ratio, portal_excess, portal_ranking, portal_calibration, portal_cnn_calibration,
-    portal_lead, portal_proxy_lead, red_team, bars_inflated, bars_hybrid_lead, listed_not,
-    shared_trait, listed_tag, registered, listed_registered, dimensions, invariance,
+    portal_lead, portal_proxy_lead, red_team, bars_inflated, bars_hybrid_lead,
 )  # fmt: skip

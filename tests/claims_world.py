@@ -143,21 +143,40 @@ def _write_search(folder: Path, compared: dict[str, Comparison], sets: Mapping) 
     score = compared["fine"].mean(sets["S4"]).estimate
     table = pd.DataFrame({"submission": list(sets), "upper_bound": score, "fine": score})
     _write(folder / "submissions.csv", table)
-    pools = {"convolution only": "S4", "attention only": "S2", "mixed mechanisms": "S1"}
-    rows = [
-        (pool, "mixed" if pool[0] == "m" else "mechanism", " ".join(sets[s]))
-        for pool, s in pools.items()
-    ]
-    _write(folder / "pools.csv", pd.DataFrame(rows, columns=["pool", "kind", "models"]))
+    pools = {
+        "convolution only": ("mechanism", sets["S4"]),
+        "attention only": ("mechanism", SETS["S2"]),
+    }
+    pools["mixed mechanisms"] = ("mixed", SETS["S1"])
+    drawn = (
+        "c0 c1 v0 v1",
+        "h0 h1 c2 c3",
+        "v2 v3 h2 h3",
+        "c0 c2 h1 h3",
+        "v1 v3 c1 c3",
+        "h0 h2 v0 v2",
+    )
+    pools |= {f"random pool {i} of 4": ("random", each.split()) for i, each in enumerate(drawn)}
+    rows = [(pool, kind, 4, " ".join(models)) for pool, (kind, models) in pools.items()]
+    columns = ["pool", "kind", "candidates", "models"]
+    _write(folder / "pools.csv", pd.DataFrame(rows, columns=columns))
     steps = [("S4", size, 0.8, "greedy") for size in range(2, 21)]
     columns = ["submission", "size", "mean_similarity", "stage"]
     _write(folder / "selection" / "trajectories.csv", pd.DataFrame(steps, columns=columns))
-    curve = [("fine", "biased", "S4", n, 50, 0.1 / n**0.5) for n in (50, 100, 200, 500)]
+    numbers = (50, 100, 200, 500, 2000)
+    curve = [("fine", "biased", s, n, 50, 0.1 / n**0.5) for s in sets for n in numbers]
     columns = ["images", "estimator", "submission", "n", "draws", "standard_error"]
     _write(folder / "learning_curve.csv", pd.DataFrame(curve, columns=columns))
     row = {"mechanism": "convolution", "judged_on": "evaluation", "difference": 0.05}
     row |= {"by_quality": 0.0, "by_quality_low": -0.02, "by_quality_high": 0.02}
     _write(folder / "homogeneity.csv", pd.DataFrame([row]))
+    row = {"proxy": "fine", "judged_on": "evaluation", "over_proxy": 0.0}
+    quality = pd.DataFrame([row | {"predictors": p} for p in ("homogeneity", "proxy")])
+    quality = quality.assign(error=[0.03, 0.05])
+    quality.loc[0, ["over_proxy", "over_proxy_low", "over_proxy_high"]] = [-0.02, -0.03, -0.01]
+    _write(folder / "prediction_quality.csv", quality)
+    row = {"test": "many less few", "value": 0.5, "low": 0.2, "high": 0.8, "verdict": "holds"}
+    _write(folder / "principles.csv", pd.DataFrame([{"number": n} | row for n in (1, 2)]))
     models = pd.DataFrame(
         [(name, m) for name in compared for m in NAMES], columns=["images", "model"]
     )

@@ -9,27 +9,31 @@ import pandas as pd
 import pytest
 from claims_world import write_world
 
-from realign_utils.claims import (
-    COLUMNS,
-    QUANTITIES,
+from realign_utils.claims import COLUMNS, QUANTITIES, judge, read_claims, scorecard, show_claim
+from realign_utils.claims_evidence import OVER, Difference, Evidence, Study, untestable
+from realign_utils.claims_shown import (
+    MOST,
+    RUN,
+    TOOL,
+    against_sentence,
+    all_of,
+    chance_sentence,
+    composition_sentence,
     counts,
-    judge,
-    listed,
+    counts_sentence,
     published_text,
-    read_claims,
-    scorecard,
     scorecard_shown,
-    show_claim,
+    statements,
 )
-from realign_utils.claims_evidence import Evidence, Study, untestable
 from realign_utils.errors import UserError
-from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE, VERDICTS, call
+from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE, VERDICTS
 
 ROW = dict.fromkeys(COLUMNS, "x") | {
     "settled_by": "run",
     "relation": "equal",
     "published": 1,
     "tolerance": 0,
+    "headline": "",
     "quantity": "invariance",
 }
 
@@ -121,14 +125,59 @@ def test_of_an_interval_all_must_agree_or_none(relation: str, seed: int) -> None
 def test_what_is_not_known_is_not_testable() -> None:
     assert judge("equal", 1.0, 0.1, untestable("no images")) == UNTESTABLE
     assert judge("greater than", 0.0, 0.0, found(1.0, np.nan)) == UNTESTABLE
-    unknown = [call(np.nan, np.nan), call(0.1, 0.2)]
-    assert judge("greater than", 0.0, 0.0, found(1.0, 0.1, calls=unknown)) == UNTESTABLE
+    unknown = [Difference(1, np.nan, np.nan), Difference(0.15, 0.1, 0.2)]
+    assert judge("greater than", 0.0, 0.0, found(1.0, 0.1, comparisons=unknown)) == UNTESTABLE
+
+
+def several(*values: float, reach: float = 0.1, **rest) -> Evidence:
+    each = [Difference(value, value - reach, value + reach, **rest) for value in values]
+    return found(min(values), reach, comparisons=each)
 
 
 def test_several_comparisons_are_judged_together() -> None:
-    signs = {HOLDS: [1, 1], CLOSE: [1, 0], FAILS: [1, -1]}
-    for verdict, calls in signs.items():
-        assert judge("greater than", 0.0, 0.0, found(1.0, 0.5, calls=calls)) == verdict
+    values = {HOLDS: [1, 1], CLOSE: [1, 0.05], FAILS: [1, -1]}
+    for verdict, each in values.items():
+        assert judge("greater than", 0.0, 0.0, several(*each)) == verdict
+
+
+@pytest.mark.parametrize("shift", [-0.5, 0.0, 2.0])
+def test_several_comparisons_are_set_against_the_published_number(shift: float) -> None:
+    for value, verdict in ((0.3, HOLDS), (0.05, CLOSE), (-0.3, FAILS)):
+        assert judge("greater than", shift, 0.0, several(shift + value, shift + 1)) == verdict
+
+
+def test_a_match_within_the_margin_holds_and_to_exceed_takes_the_margin() -> None:
+    assert judge("at least", 0.0, 0.01, several(0.0, reach=0.005)) == HOLDS
+    assert judge("at least", 0.0, 0.01, several(-0.02, reach=0.005)) == FAILS
+    assert judge("greater than", 0.0, 0.01, several(0.008, reach=0.005)) == CLOSE
+
+
+def test_equal_exact_numbers_match_but_do_not_lead() -> None:
+    equal = several(0.0, reach=0.0, exact=True)
+    assert judge("at least", 0.0, 0.0, equal) == HOLDS
+    assert judge("greater than", 0.0, 0.0, equal) == FAILS
+
+
+@pytest.mark.parametrize("relation", ["equal", "agrees with", "at most", "less than"])
+def test_a_relation_that_comparisons_cannot_judge_is_refused(relation: str) -> None:
+    with pytest.raises(UserError, match="unknown relation of several comparisons"):
+        judge(relation, 0.0, 0.0, several(1.0))
+
+
+def test_rounding_keeps_the_order_so_bounds_that_touch_zero_do_not_hold_it() -> None:
+    assert judge("greater than", 0.0, 0.0, several(0.01, reach=0.01, exact=True)) == HOLDS
+    assert judge("greater than", 0.0, 0.0, several(-0.01, reach=0.01, exact=True)) == FAILS
+    assert judge("greater than", 0.0, 0.0, several(0.009, reach=0.01, exact=True)) == CLOSE
+
+
+def test_the_range_of_a_few_permutations_does_not_fail_one_of_three_statements() -> None:
+    three = [Difference(v, v - 0.1, v + 0.1, p=0.05) for v in (1, 1, -1)]
+    assert judge("greater than", 0.0, 0.0, found(-1.0, 0.1, comparisons=three)) == CLOSE
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(1.0, HOLDS), (1.25, HOLDS), (1.4, FAILS)])
+def test_a_number_agrees_if_a_part_of_its_interval_does(value: float, verdict: str) -> None:
+    assert judge("agrees with", 1.0, 0.1, found(value, 0.2)) == verdict
 
 
 # ------------------------------------------------------------------ the scorecard
@@ -154,16 +203,78 @@ def test_what_the_paper_s_own_figures_say_does_not_hang_on_the_run(
     pd.testing.assert_frame_equal(card[own], other[own])
 
 
-def test_the_counts_add_up(card: pd.DataFrame) -> None:
-    table = counts(card)
-    assert table.loc["all", "claims"] == len(card) == table["claims"].iloc[:-1].sum()
-    assert table.loc["all", FAILS] == len(listed(card, FAILS))
-    assert table.loc["run", FAILS] == len(listed(card, FAILS, "run"))
+def test_every_interval_says_what_it_is_over(card: pd.DataFrame) -> None:
+    assert set(card.loc[card["low"].notna(), "over"]) <= set(OVER)
+    assert (card.loc[card["low"].isna(), "over"] == "").all()
+    assert card["over"]["best_here"] == "images"
+    for claim in ("hybrids_lead_here", "within_above_across", "reference_underestimates_vit"):
+        assert card["over"][claim] == "images and models"
+
+
+def test_statements_are_counted_once_for_each_kind_of_evidence(card: pd.DataFrame) -> None:
+    table, ours = counts(card), card[card["topic"] != TOOL]
+    by_run = ours["settled_by"] == "run"
+    assert table.loc[RUN, "statements"] == ours.loc[by_run, "statement"].nunique()
+    assert table["statements"].sum() == len(statements(card))
+    assert (table.drop(columns="statements").sum(axis=1) == table["statements"]).all()
+    text = counts_sentence(card)
+    assert text.startswith(f"Of {ours['statement'].nunique()} statements of the paper, ")
+    assert f"; {table.loc[RUN, 'statements']} are put to this run: " in text
+
+
+def test_checks_of_the_tool_are_not_counted(card: pd.DataFrame) -> None:
+    tool = card[card["topic"] == TOOL]
+    assert {"invariance", "near_optimal", "cluster_tight", "registry_size"} == set(tool.index)
+    assert set(statements(card).index.get_level_values(0)).isdisjoint(tool["statement"])
+
+
+def test_a_statement_holds_only_if_all_its_rows_do() -> None:
+    assert all_of([HOLDS, HOLDS]) == HOLDS
+    assert all_of([HOLDS, CLOSE]) == CLOSE
+    assert all_of([CLOSE, HOLDS, UNTESTABLE]) == UNTESTABLE
+    assert all_of([UNTESTABLE, FAILS]) == FAILS
+
+
+def test_the_abstract_names_the_most_important_that_fail_and_counts_the_rest(card) -> None:
+    failing = card.assign(verdict=FAILS)
+    text = against_sentence(failing)
+    first = failing.sort_values("headline")["text"].iloc[0]
+    assert text.count("“") == MOST
+    assert f"“{first}”" in text
+    assert f"{len(statements(failing)) - MOST} others" in text
+    assert against_sentence(card.assign(verdict=HOLDS)) == "None came out against the paper."
+    assert against_sentence(card.assign(verdict=HOLDS), CLOSE) == ""
+
+
+def test_where_nothing_important_fails_the_abstract_still_says_how_many_do(card) -> None:
+    one = card.assign(verdict=HOLDS)
+    one.loc["most_dimensions", "verdict"] = FAILS
+    assert "1 other " in against_sentence(one)
+
+
+def test_the_errors_by_chance_are_counted_over_the_run_s_intervals(card: pd.DataFrame) -> None:
+    settled = card[(card["topic"] != TOOL) & (card["settled_by"] == "run")]
+    sure = settled[settled["verdict"].isin([HOLDS, FAILS])]["low"].notna().sum()
+    assert f"up to {sure * 0.05:.1f} of the {sure}" in chance_sentence(card)
+
+
+def test_sets_that_share_most_of_their_models_are_named(tmp_path: Path) -> None:
+    study = write_world(tmp_path, sets={"S1": ["c0", "c1", "c2", "v0"]})
+    text = composition_sentence(study)
+    assert "S1 holds 3 convolution, 1 attention" in text
+    assert text.endswith("S1 shares 3 of its 4 models with S4.")
+    assert composition_sentence(study, ["S2", "S3"]) == "S2 holds 4 attention; S3 holds 4 hybrid."
 
 
 def test_every_claim_is_in_one_of_the_report_s_tables(card: pd.DataFrame) -> None:
     shown = [scorecard_shown(card, topic) for topic in card["topic"].unique()]
     assert sum(map(len, shown)) == len(card)
+
+
+def test_the_statements_are_named_by_what_the_paper_says_and_no_row_is_a_straw_man() -> None:
+    texts = read_claims()["text"]
+    assert texts["s4_lowest_average"] == "No per-model average of S4 is below 0.73"
+    assert "20 models" not in texts["s4_homogeneous"]
 
 
 def test_the_published_number_is_shown_with_its_relation() -> None:
