@@ -61,7 +61,7 @@ def judged(study: Study, claim: str) -> tuple[str, Evidence]:
         ("across_diverges", {}, HOLDS),
         ("across_diverges", {"coarse": {"across": 0.1}}, FAILS),
         ("set_more_even", {}, HOLDS),
-        ("spread_narrow", {}, HOLDS),
+        ("reference_calibrates_better", {"evaluation": {"c": 1.2, "v": 1.1, "h": 1.2}}, FAILS),
         ("cluster_tight", {}, HOLDS),
         ("cluster_tight", {"evaluation": {"c": 0.3, "across": 0.75}}, FAILS),
     ],
@@ -71,7 +71,7 @@ def test_a_world_made_to_say_so_gives_the_verdict(tmp_path, claim, levels, verdi
 
 
 INTERVALS = ["coarse_overestimates", "reference_predicts_better", "reference_underestimates_vit"]
-INTERVALS += ["homogeneous_beats_mixed", "within_above_across", "across_diverges", "spread_narrow"]
+INTERVALS += ["homogeneous_beats_mixed", "within_above_across", "across_diverges"]
 INTERVALS += ["hybrids_lead_here", "pools_transfer", "reference_calibrates_better", "best_here"]
 INTERVALS += ["coarse_inflates", "reference_calibrates_cnn", "cnn_matches_here", "set_more_even"]
 
@@ -107,18 +107,103 @@ def test_a_set_of_two_kinds_is_not_more_even_than_one_whose_pairs_are_all_alike(
 
 
 @pytest.mark.parametrize("claim", ["homogeneous_beats_mixed", "set_more_even"])
-def test_a_contrast_of_one_mechanism_is_no_diverse_set_and_the_reason_says_so(
+def test_in_the_place_of_a_contrast_of_one_mechanism_stands_the_best_mixed_set(
     tmp_path: Path, claim: str
 ) -> None:
     study = write_world(tmp_path, sets={"S1": ["c0", "c1", "c2", "c3"]})
     verdict, evidence = judged(study, claim)
+    assert verdict == HOLDS
+    assert "the best mixed set" in evidence.why
+    pools = pd.read_csv(tmp_path / "pools.csv").query("kind != 'mixed'")
+    pools.to_csv(tmp_path / "pools.csv", index=False)
+    verdict, evidence = judged(write_fresh(study), claim)
+    assert (verdict, evidence.why) == (UNTESTABLE, "S1 is not a mixed set here: 4 convolution")
+
+
+def test_a_mixed_set_that_leads_the_homogeneous_ones_turns_the_verdict(tmp_path: Path) -> None:
+    study = write_world(tmp_path, MIXED_WINS, sets={"S1": ["c0", "c1", "c2", "c3"]})
+    assert verdict_of(study, "homogeneous_beats_mixed") == FAILS
+
+
+def test_a_lead_names_what_both_sets_have_in_common(tmp_path: Path) -> None:
+    study = write_world(
+        tmp_path, sets={"S1": ["c0", "c1", "c2", "v0"], "S3": ["v0", "v1", "h0", "h1"]}
+    )
+    nearest = "shares 0 of its 4 models with S2, its nearest rival"
+    assert nearest in judged(study, "best_here")[1].why
+
+
+def test_no_set_is_judged_on_the_images_that_chose_its_rival(tmp_path: Path) -> None:
+    study = write_world(tmp_path, held_out=False)
+    verdict, evidence = judged(study, "set_more_even")
+    assert (verdict, evidence.why) == (UNTESTABLE, "S1 was chosen on coarse, the only other images")
+    on_coarse = {**vars_of(study), "submissions": SUBMISSIONS | {"S4": {"proxies": {"coarse": 1}}}}
+    assert verdict_of(Study(**on_coarse), "cluster_tight") == UNTESTABLE
+
+
+def test_an_unknown_evaluation_leaves_open_which_proxy_is_nearer(tmp_path: Path) -> None:
+    study = write_world(tmp_path)
+    path = tmp_path / "family_similarity.csv"
+    table = pd.read_csv(path)
+    table.loc[table["images"] == "evaluation", ["images_low", "images_high"]] = [-5.0, 5.0]
+    table.to_csv(path, index=False)
+    assert verdict_of(study, "reference_calibrates_better") == CLOSE
+    assert verdict_of(study, "coarse_inflates") == HOLDS
+
+
+def test_a_homogeneous_pool_is_compared_with_random_pools_of_its_size(tmp_path: Path) -> None:
+    study = write_world(tmp_path)
+    path = tmp_path / "pools.csv"
+    pools = pd.read_csv(path)
+    drawn = pools["kind"] == "random"
+    pools.assign(candidates=np.where(drawn, 9, 4)).to_csv(path, index=False)
+    assert verdict_of(write_fresh(study), "pools_transfer") == UNTESTABLE
+    alike = [
+        "c0 c1 c2 c3",
+        "v0 v1 v2 v3",
+        "h0 h1 h2 h3",
+        "c0 c1 c2 c3",
+        "v0 v1 v2 v3",
+        "h0 h1 h2 h3",
+    ]
+    pools.loc[drawn, "models"] = alike
+    pools.to_csv(path, index=False)
+    assert verdict_of(write_fresh(study), "pools_transfer") == CLOSE
+
+
+def test_a_spread_is_compared_with_that_of_as_many_models(tmp_path: Path) -> None:
+    study = write_world(tmp_path)
+    verdict, evidence = judged(study, "spread_narrow")
     assert verdict == UNTESTABLE
-    assert evidence.why == "S1 is not a mixed set here: 4 convolution"
+    assert evidence.why == "a spread of 20 models is no measure of one of 4"
+    study.__dict__["listed"] = study.listed.head(4)
+    assert verdict_of(study, "spread_narrow") == HOLDS
+
+
+def test_without_a_larger_set_more_images_are_not_tested(tmp_path: Path) -> None:
+    study = write_world(tmp_path)
+    path = tmp_path / "learning_curve.csv"
+    pd.read_csv(path).query("n <= 500").to_csv(path, index=False)
+    verdict, evidence = judged(study, "more_images_help")
+    assert (verdict, evidence.why) == (UNTESTABLE, "fine has no larger set (parameter `larger`)")
+
+
+def test_one_submission_that_more_images_do_not_help_is_enough(tmp_path: Path) -> None:
+    study = write_world(tmp_path)
+    path = tmp_path / "learning_curve.csv"
+    curve = pd.read_csv(path)
+    curve.loc[(curve["n"] == 2000) & (curve["submission"] == "S2"), "standard_error"] = (
+        0.1 / 500**0.5
+    )
+    curve.to_csv(path, index=False)
+    verdict, evidence = judged(study, "more_images_help")
+    assert (verdict, round(evidence.value, 9)) == (CLOSE, 0)
+    assert "least of 4: S2" in evidence.why
 
 
 def test_without_held_out_images_what_needs_them_is_not_testable(tmp_path: Path) -> None:
     study = write_world(tmp_path, held_out=False)
-    for claim in ("best_here", "across_diverges", "reference_underestimates_vit", "classes_matter"):
+    for claim in ("best_here", "across_diverges", "reference_underestimates_vit"):
         assert verdict_of(study, claim) == UNTESTABLE
     assert judged(study, "within_above_across")[1].images == ["coarse"]
 
@@ -126,10 +211,16 @@ def test_without_held_out_images_what_needs_them_is_not_testable(tmp_path: Path)
 @pytest.mark.parametrize(
     ("file", "column", "value", "claim", "verdict"),
     [
-        ("homogeneity.csv", "difference", 0.05, "homogeneity_transfers", HOLDS),
-        ("homogeneity.csv", "difference", 0.01, "homogeneity_transfers", CLOSE),
-        ("homogeneity.csv", "difference", -0.05, "homogeneity_transfers", FAILS),
-        ("homogeneity.csv", "by_quality", np.nan, "homogeneity_transfers", UNTESTABLE),
+        ("homogeneity.csv", "difference", 0.05, "homogeneity_adds", HOLDS),
+        ("homogeneity.csv", "difference", 0.01, "homogeneity_adds", CLOSE),
+        ("homogeneity.csv", "difference", -0.05, "homogeneity_adds", FAILS),
+        ("homogeneity.csv", "by_quality", np.nan, "homogeneity_adds", UNTESTABLE),
+        ("prediction_quality.csv", "over_proxy", -0.02, "homogeneity_predicts", HOLDS),
+        ("prediction_quality.csv", "over_proxy_high", 0.01, "homogeneity_predicts", CLOSE),
+        ("prediction_quality.csv", "error", np.nan, "homogeneity_predicts", UNTESTABLE),
+        ("principles.csv", "verdict", FAILS, "classes_matter", FAILS),
+        ("principles.csv", "verdict", "confounded", "classes_matter", UNTESTABLE),
+        ("principles.csv", "value", np.nan, "low_resolution_suppresses", UNTESTABLE),
         ("submissions.csv", "upper_bound", 0.81, "near_optimal", FAILS),
         ("learning_curve.csv", "standard_error", 0.1, "more_images_help", CLOSE),
     ],
@@ -158,11 +249,12 @@ def write_fresh(study: Study) -> Study:
     return Study(**vars_of(study))
 
 
-def test_classes_matter_is_tested_where_nothing_else_differs(tmp_path: Path) -> None:
-    study = write_world(tmp_path, {"coarse": {"across": 0.97}})
-    assert "differ in resolution, not in classes alone" in judged(study, "classes_matter")[1].why
-    proxies = {"fine": {"kind": "patches"}, "coarse": {"kind": "patches", "classes": ["a", "b"]}}
-    assert verdict_of(Study(**{**vars_of(study), "proxies": proxies}), "classes_matter") == HOLDS
+def test_the_scorecard_and_the_table_of_principles_say_the_same(tmp_path: Path) -> None:
+    study = write_world(tmp_path)
+    row = pd.read_csv(tmp_path / "principles.csv").set_index("number").loc[2]
+    verdict, evidence = judged(study, "classes_matter")
+    assert (verdict, evidence.why) == (row["verdict"], row["test"])
+    assert [evidence.value, evidence.low, evidence.high] == [*row[["value", "low", "high"]]]
 
 
 def test_the_paper_s_own_numbers_are_tested_where_its_models_are(tmp_path: Path) -> None:
@@ -174,6 +266,19 @@ def test_the_paper_s_own_numbers_are_tested_where_its_models_are(tmp_path: Path)
     assert verdict_of(paper, "s4_mean_again") == HOLDS
     assert verdict_of(paper, "s4_imagenette_again") == FAILS
     assert verdict_of(paper, "s4_minimum_again") == FAILS
+    verdict, evidence = judged(paper, "s1_optimum_again")  # no submission has `portal: S1`
+    assert verdict == UNTESTABLE
+    assert evidence.why == "no submission of this profile stands for S1 of the portal"
+
+
+def test_the_paper_s_own_mean_agrees_if_the_interval_reaches_it(tmp_path: Path) -> None:
+    study = write_world(tmp_path, {"fine": {"c": 0.80}}, noise=0.05)
+    submissions = SUBMISSIONS | {"S4": SUBMISSIONS["S4"] | {"published_set": True}}
+    proxies = {"fine": {"kind": "cifar100"}, "coarse": {"kind": "imagenette"}}
+    paper = Study(**{**vars_of(study), "proxies": proxies, "submissions": submissions})
+    verdict, evidence = judged(paper, "s4_mean_again")
+    assert verdict == HOLDS
+    assert evidence.low < 0.7813 < evidence.value
 
 
 def test_failed_models_are_counted_only_where_all_of_the_registry_were_tried(tmp_path) -> None:

@@ -72,6 +72,20 @@ def test_homogeneity_is_used_where_it_helps() -> None:
     assert np.mean(errors["proxy and homogeneity"] ** 2) < 0.7 * np.mean(errors["proxy"] ** 2)
 
 
+def test_homogeneity_alone_is_a_predictor_and_stands_beside_the_proxy() -> None:
+    proxy = 0.5 + symmetric(np.random.default_rng(5), 39, 0.05)[0]
+    judge = 0.5 + 0.3 * np.equal.outer(MECHANISMS, MECHANISMS)
+    given = {"p": proxy, "evaluation": judge}
+    quality = prediction_tables(given, ["p"], MECHANISMS, {"S": range(8)}, splits=6)[0]
+    rows = quality.set_index("predictors")
+    assert rows.loc["homogeneity", "over_proxy_high"] < 0
+    assert rows.loc["homogeneity", "of_homogeneity"] == pytest.approx(0.3)
+    assert np.isnan(rows.loc["homogeneity", "slope"])
+    assert rows.loc["proxy", "over_proxy"] == 0
+    gap = rows.loc["homogeneity", "error"] - rows.loc["proxy", "error"]
+    assert rows.loc["homogeneity", "over_proxy"] == pytest.approx(gap)
+
+
 def test_a_submission_is_expected_by_sets_of_other_models_alone() -> None:
     proxy, judge = matrices(7)
     changed = judge.copy()
