@@ -56,7 +56,8 @@ def read_claims(path: str | Path = "params/claims.csv") -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the file is missing, or a name is unknown or stands twice, in one line.
+        If the file is missing, a name is unknown or stands twice, or a headline is no rank, in one
+        line.
     """
     try:
         claims = pd.read_csv(path, keep_default_na=False)
@@ -68,7 +69,12 @@ def read_claims(path: str | Path = "params/claims.csv") -> pd.DataFrame:
     doubles = claims.loc[claims["claim"].duplicated(), "claim"]
     if len(doubles):
         raise UserError(f"{path}: the claim {doubles.iloc[0]!r} stands twice")
-    claims["headline"] = pd.to_numeric(claims["headline"])
+    ranks = pd.to_numeric(claims["headline"], errors="coerce")
+    odd = claims.loc[ranks.isna() & (claims["headline"] != ""), ["claim", "headline"]]
+    if len(odd):
+        claim, rank = odd.iloc[0]
+        raise UserError(f"{path}: headline of the claim {claim!r} is {rank!r}; a rank or nothing")
+    claims["headline"] = ranks
     allowed = {"quantity": QUANTITIES, "relation": SIGNS, "settled_by": KINDS}
     for column, names in allowed.items():
         for claim, name in zip(claims["claim"], claims[column], strict=True):

@@ -6,6 +6,8 @@ the column ``of``. Sets are compared where nothing was chosen: on the evaluation
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.stats import t as student
 
@@ -13,7 +15,6 @@ from realign_utils.claims_evidence import (
     IMAGES,
     MODELS,
     POOLS,
-    ROUNDING,
     Difference,
     Evidence,
     Study,
@@ -39,8 +40,8 @@ def _lead(study: Study, firsts: list[str], seconds: list[str], note: str = "") -
     first, second = min(gaps, key=lambda pair: gaps[pair].value)
     sure = sum(each.above(0, strict=True) > 0 for each in gaps.values())
     why = f"smallest lead: {first} over {second}; {sure} of {len(gaps)} leads are sure{note}"
-    over = IMAGES if study.evaluation else ROUNDING
-    return weakest(gaps.values(), why, file=scores.file, images=on_images(study), over=over)
+    found = weakest(gaps.values(), why, file=scores.file, images=on_images(study), over=IMAGES)
+    return found if study.evaluation else replace(found, low=None, high=None, over="")
 
 
 def _without_score(study: Study, *names: str) -> Evidence | None:

@@ -130,16 +130,17 @@ def against_sentence(card: pd.DataFrame, outcome: str = FAILS) -> str:
     if not total:
         return "None came out against the paper." if outcome == FAILS else ""
     named, parts = _most_important(card, outcome), []
-    what = {FAILS: "what does not hold", CLOSE: "what is too close to call"}[outcome]
+    start = {FAILS: "Does not hold", CLOSE: "Too close to call"}[outcome]
     for kind, where in ((RUN, "on this run"), (OWN, "on the paper's own figures")):
         texts = [f"“{text}”" for by, text in named if by == kind]
         if texts:
-            parts.append(f"Of {what} {where}: {'; '.join(texts)}.")
+            parts.append(f"{start} {where}: {'; '.join(texts)}.")
     rest = total - len(named)
     if rest:
-        parts.append(
-            f"So it is with {rest} other{'s' if rest > 1 else ''} ([@tbl:scorecard] and the tables after it)."
-        )
+        verbs = {FAILS: ("does not hold", "do not hold")}
+        verbs[CLOSE] = ("is too close to call", "are too close to call")
+        more = f"One more {verbs[outcome][0]}" if rest == 1 else f"{rest} more {verbs[outcome][1]}"
+        parts.append(f"{more} ([@tbl:scorecard] and the tables after it).")
     return " ".join(parts)
 
 

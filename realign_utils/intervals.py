@@ -99,7 +99,7 @@ def verdict(calls: Iterable[float]) -> str:
     Parameters
     ----------
     calls : iterable of Sign, or of −1, 0, 1 for exact values
-        As `call`, `apart` and `paired_calls` give them.
+        As `call` and `paired_calls` give them.
     """
     calls = list(calls)
     if any(sign < 0 for sign in sure_together(calls)):
@@ -125,21 +125,6 @@ def paired_calls(differences: pd.DataFrame, names: Sequence[str]) -> dict[tuple[
             sign = call(row.low, row.high, getattr(row, "degrees", inf))
             calls[row.first, row.second], calls[row.second, row.first] = sign, -sign
     return calls
-
-
-def apart(first: pd.Series, second: pd.Series) -> Sign:
-    """Sign of first − second, two means with intervals from different images, by `call`.
-
-    Parameters
-    ----------
-    first, second : pandas.Series
-        With mean, low and high, and degrees (of freedom; without it, infinite); an exact value has
-        both ends at its mean. The fewer degrees of the two are those of the difference.
-    """
-    gap = first["mean"] - second["mean"]
-    reach = np.hypot(first["high"] - first["mean"], second["high"] - second["mean"])
-    degrees = min(each.get("degrees", inf) for each in (first, second))
-    return call(gap - reach, gap + reach, degrees)
 
 
 def ranks_better(

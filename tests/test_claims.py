@@ -85,6 +85,9 @@ def test_a_claim_that_stands_twice_or_lacks_a_column_is_told(tmp_path: Path) -> 
     pd.DataFrame([ROW]).drop(columns="place").to_csv(path, index=False)
     with pytest.raises(UserError, match=r"unknown column of .* 'place'"):
         read_claims(path)
+    pd.DataFrame([ROW | {"headline": "first"}]).to_csv(path, index=False)
+    with pytest.raises(UserError, match="headline of the claim 'x' is 'first'; a rank or nothing"):
+        read_claims(path)
     with pytest.raises(UserError, match="is missing"):
         read_claims(tmp_path / "none.csv")
 
@@ -241,7 +244,7 @@ def test_the_abstract_names_the_most_important_that_fail_and_counts_the_rest(car
     first = failing.sort_values("headline")["text"].iloc[0]
     assert text.count("“") == MOST
     assert f"“{first}”" in text
-    assert f"{len(statements(failing)) - MOST} others" in text
+    assert f"{len(statements(failing)) - MOST} more do not hold" in text
     assert against_sentence(card.assign(verdict=HOLDS)) == "None came out against the paper."
     assert against_sentence(card.assign(verdict=HOLDS), CLOSE) == ""
 
@@ -249,7 +252,7 @@ def test_the_abstract_names_the_most_important_that_fail_and_counts_the_rest(car
 def test_where_nothing_important_fails_the_abstract_still_says_how_many_do(card) -> None:
     one = card.assign(verdict=HOLDS)
     one.loc["most_dimensions", "verdict"] = FAILS
-    assert "1 other " in against_sentence(one)
+    assert "One more does not hold" in against_sentence(one)
 
 
 def test_the_errors_by_chance_are_counted_over_the_run_s_intervals(card: pd.DataFrame) -> None:

@@ -7,19 +7,23 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
+from realign_utils.claims_scores import gap as difference
 from realign_utils.intervals import (
     CLOSE,
     FAILS,
     HOLDS,
     UNTESTABLE,
     Sign,
-    apart,
     call,
     paired_calls,
     ranks_better,
     sure_together,
     verdict,
 )
+
+
+def signed_gap(first: pd.Series, second: pd.Series) -> Sign:
+    return difference(first, second).above(0, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -117,27 +121,27 @@ def test_few_degrees_of_freedom_make_a_call_less_sure():
 def test_independent_intervals_are_combined_as_independent(gap, sign):
     first = pd.Series({"mean": 0.5 + gap, "low": 0.4 + gap, "high": 0.6 + gap})
     second = pd.Series({"mean": 0.5, "low": 0.4, "high": 0.6})
-    assert apart(first, second) == sign  # reach: 0.1 √2
+    assert signed_gap(first, second) == sign  # reach: 0.1 √2
 
 
 def test_a_mean_without_interval_is_apart_from_none():
     known = pd.Series({"mean": 0.5, "low": 0.4, "high": 0.6})
     unknown = pd.Series({"mean": 0.9, "low": nan, "high": nan})
-    assert np.isnan([apart(known, unknown), apart(unknown, known)]).all()
+    assert np.isnan([signed_gap(known, unknown), signed_gap(unknown, known)]).all()
 
 
 def test_the_fewer_degrees_of_freedom_are_those_of_the_difference():
     ends = {"low": 0.4, "high": 0.6}
     first, second = (pd.Series({"mean": 0.5, "degrees": d} | ends) for d in (4, 200))
     moved = second + pd.Series({"mean": 0.2, "low": 0.2, "high": 0.2, "degrees": 0})
-    assert apart(moved, first).p == apart(moved, second.replace(200, 4)).p
-    assert apart(moved, first).p > apart(moved, second).p
+    assert signed_gap(moved, first).p == signed_gap(moved, second.replace(200, 4)).p
+    assert signed_gap(moved, first).p > signed_gap(moved, second).p
 
 
 def test_an_exact_value_has_no_reach():
     exact = pd.Series({"mean": 0.5, "low": 0.5, "high": 0.5})
-    assert apart(exact + 1e-6, exact) == 1
-    assert apart(exact, exact) == 0
+    assert signed_gap(exact + 1e-6, exact) == 1
+    assert signed_gap(exact, exact) == 0
 
 
 def signs(a, b, c):
