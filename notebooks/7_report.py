@@ -38,6 +38,8 @@ from realign_utils.calibration_results import (
 from realign_utils.claims import read_claims, scorecard
 from realign_utils.claims_evidence import Study
 from realign_utils.claims_shown import (
+    OWN,
+    RUN,
     against_sentence,
     chance_sentence,
     composition_sentence,
@@ -1091,5 +1093,7 @@ for number, (name, row) in enumerate(examples(card).iterrows(), 1):
 # The cells tagged *blog* are the post in `blog/post.md`. This cell gives its authors, keywords and description.
 
 # %% tags=["remove", "front-matter"]
-what = f"A re-execution on {compared} models ({title}). {counts_sentence(card)}"
+found = counts(card).loc[[OWN, RUN]].iterrows()
+outcome = ", ".join(f"{row['holds']} of {row['statements']} hold on {by}" for by, row in found)
+what = f"A re-execution on {compared} models ({title}): of the statements checked, {outcome}."
 display(JSON({"authors": authors, "tags": tags, "description": what}))

@@ -131,8 +131,9 @@ def principle(study: Study, of: str) -> Evidence:
         return untestable(str(row["test"]), file)
     over = BOTH if np.isfinite(row["low"]) else ""
     ends = (row["low"], row["high"]) if over else (None, None)
+    why = str(row["test"]).replace("`", "")
     rest = {"ruled": row["verdict"], "over": over, "images": on_images(study)}
-    return Evidence(row["value"], row["test"], file, *ends, **rest)
+    return Evidence(row["value"], why, file, *ends, **rest)
 
 
 def few_images_matter(study: Study, of: str) -> Evidence:

@@ -130,18 +130,23 @@ def against_sentence(card: pd.DataFrame, outcome: str = FAILS) -> str:
     if not total:
         return "None came out against the paper." if outcome == FAILS else ""
     named, parts = _most_important(card, outcome), []
-    start = {FAILS: "Does not hold", CLOSE: "Too close to call"}[outcome]
+    one, many = _OUTCOMES[outcome]
     for kind, where in ((RUN, "on this run"), (OWN, "on the paper's own figures")):
         texts = [f"“{text}”" for by, text in named if by == kind]
         if texts:
+            start = f"These {many}" if len(texts) > 1 else f"This {one}"
             parts.append(f"{start} {where}: {'; '.join(texts)}.")
     rest = total - len(named)
     if rest:
-        verbs = {FAILS: ("does not hold", "do not hold")}
-        verbs[CLOSE] = ("is too close to call", "are too close to call")
-        more = f"One more {verbs[outcome][0]}" if rest == 1 else f"{rest} more {verbs[outcome][1]}"
+        more = f"One more {one}" if rest == 1 else f"{rest} more {many}"
         parts.append(f"{more} ([@tbl:scorecard] and the tables after it).")
     return " ".join(parts)
+
+
+_OUTCOMES = {
+    FAILS: ("does not hold", "do not hold"),
+    CLOSE: ("is too close to call", "are too close to call"),
+}
 
 
 def _most_important(card: pd.DataFrame, outcome: str) -> list[tuple[str, str]]:
