@@ -29,6 +29,9 @@ from realign_utils.registry import choose, read_registry
 TAKEN = {"evaluation", "portal", "real", "ratio", "title", "submission", "objective", "models"}
 """Names that no proxy may have: columns of the tables in which proxies are columns too."""
 
+OF_PROXIES = ("larger", "calibration_proxies")
+"""What a profile with proxies of its own does not take from the one that it extends."""
+
 
 def project_root(start: str | Path | None = None) -> Path:
     """Find the project: the nearest folder upwards that holds `params/` and `notebooks/`.
@@ -95,7 +98,8 @@ def load(
     ----------
     profile : str
         A name in `params/`, or the path of a YAML file. With ``extends: <profile>`` the keys that
-        it does not give are those of another profile. Its own paths refer to the project.
+        it does not give are those of another profile; with ``proxies`` of its own it does not take
+        what belongs to the other's (`OF_PROXIES`). Its own paths refer to the project.
     overrides : iterable of str
         ``key=value`` with the value in YAML; dots reach inside: ``proxies.cifar100.number=1000``.
     root : path, optional
@@ -152,7 +156,10 @@ def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any
     if base is None:
         return values
     values.setdefault("profile", path.stem)  # so that no run overwrites that of another profile
-    return _read(find_profile(str(base), root, path.parent), root, (*heirs, path)) | values
+    inherited = _read(find_profile(str(base), root, path.parent), root, (*heirs, path))
+    if "proxies" in values:  # these are more images of proxies that are not there any more
+        inherited = {key: inherited[key] for key in inherited if key not in OF_PROXIES}
+    return inherited | values
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -122,6 +122,16 @@ def test_a_profile_may_extend_another_but_not_itself(tmp_path: Path) -> None:
         load(str(path), root=ROOT)
 
 
+def test_a_profile_with_proxies_of_its_own_does_not_take_more_images_of_the_other_s(tmp_path):
+    path = tmp_path / "my.yaml"
+    proxy = "{kind: patches, split: proxy_full, number: 20}"
+    path.write_text(f"extends: demo\nproxies: {{cifar100_like: {proxy}, imagenette_like: {proxy}}}")
+    parameters, _ = load(str(path), root=ROOT)
+    assert (parameters.larger, parameters.calibration_proxies) == ({}, {})
+    path.write_text("extends: demo\nk: 5")
+    assert load(str(path), root=ROOT)[0].larger == {"cifar100_like": 2000}
+
+
 def readme_commands() -> list[list[str]]:
     lines = (ROOT / "README.md").read_text().splitlines()
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("realign ")]

@@ -57,7 +57,6 @@ def profile(tmp_path: Path) -> Path:
         "registry": str(tmp_path / "registry.csv"),
         "weights_dir": str(tmp_path / "weights"),
         "proxies": {"a": patches, "b": {**patches, "split": "proxy_low"}},
-        "calibration_proxies": {},
         "reference_proxy": "a",
         "evaluation": None,
         "pools": {"full": "all"},
