@@ -53,7 +53,6 @@ from realign_utils.learning_curves import learning_curves
 from realign_utils.matrices import read_matrix
 from realign_utils.measure_tables import measure_table
 from realign_utils.measures import MEASURES
-from realign_utils.objectives import plausible
 from realign_utils.parameters import larger_name
 from realign_utils.prediction import prediction_tables
 from realign_utils.principles import principles_table
@@ -472,13 +471,17 @@ versus.round(4)
 #
 # The best set by every objective, judged on every set of images. The *regret* is what a set chosen on the judge's own images has more. Chosen and
 # scored on the same images it would have more by chance alone (*optimistic*); so it is chosen on a random half of them, and both sets are scored
-# on the other, for many halves. Below 0, the choice beats one by half of the judge's images.
+# on the other, for many halves (of the judge's images themselves, so that each has half as many). Below 0, the choice beats one by half of the
+# judge's images. Blank: the judge's own images chose the set, and the half that is to judge had its say.
 
 # %%
-by_choice = pd.read_csv(Path(runs) / "selection" / "choices.csv").set_index("chosen_on")["models"]
-picks = {name: [models.index(m) for m in listed.split()] for name, listed in by_choice.items()}
-drawn = {name: plausible(compared[name][estimator].resamples) for name in sets}
-regret = regret_table(picks, everywhere, drawn, seed=seed)
+by_choice = pd.read_csv(Path(runs) / "selection" / "choices.csv").set_index("chosen_on")
+listed = by_choice["models"].str.split()
+picks = {name: [models.index(m) for m in each] for name, each in listed.items()}
+halves = {name: compared[name][estimator].halves for name in sets}
+drawn = {name: None if each is None else each.numpy() for name, each in halves.items()}
+own = by_choice["images"].str.split().to_dict()
+regret = regret_table(picks, everywhere, drawn, own=own, seed=seed)
 write_text(Path(runs) / "regret.csv", regret.to_csv(index=False))
 regret.pivot(index="chosen_on", columns="judged_on", values="regret").loc[list(by_choice.index)]
 
