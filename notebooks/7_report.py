@@ -91,6 +91,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_low",
         "classes": "all",
         "resolution": 8,
+        "cells": None,
     },
     "imagenette_like": {
         "number": 500,
@@ -99,6 +100,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_full",
         "classes": ["coffee", "retina", "brick", "page"],
         "resolution": 32,
+        "cells": None,
     },
 }
 reference_proxy = "cifar100_like"  # proxy of the calibration ratio real / proxy
@@ -173,6 +175,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "split": "evaluation",
     "classes": "all",
     "resolution": 32,
+    "cells": None,
 }
 registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
 families = {  # groups of Figure 4: queries on the registry's columns, or names
@@ -196,6 +199,7 @@ zoo = {  # the small models to train first; null: none
         "split": "train",
         "classes": "all",
         "resolution": 32,
+        "cells": None,
     },
     "epochs": None,
     "minimum_accuracy": 0.6,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -174,6 +176,19 @@ def test_errors_of_several_causes_have_the_freedom_of_the_larger() -> None:
     assert together([Part(3.0, 5), Part(4.0, 5)]).error == pytest.approx(5)
     assert 5 < together([Part(1.0, 5), Part(1.0, 5)]).freedom <= 10
     assert np.isnan(together([Part(1.0, 5), Part(np.nan, 5)]).error)
+
+
+def test_scores_that_were_drawn_alike_are_resampled_together() -> None:
+    """The same images, stored twice: their difference has no error from images, apart it has."""
+    truth, sets = cka_like(16, 1), random_sets_of(EVERYONE, 4, 100, 0)
+    one = replace(resampled(truth, 0.02, 1), drawn="x")
+    scores = [score_sets(each, sets) for each in (one, one, replace(one, drawn="y"))]
+
+    def gap(values: Sequence[np.ndarray], kept: np.ndarray) -> np.ndarray:
+        return (values[0] - values[1]).mean(-1)
+
+    assert estimate(gap, scores[:2], sets).images.error == pytest.approx(0, abs=1e-12)
+    assert estimate(gap, scores[1:], sets).images.error > 1e-3
 
 
 def test_statistics_of_many_draws_are_those_of_each() -> None:
