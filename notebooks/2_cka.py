@@ -114,6 +114,12 @@ where = device_of_arithmetic(device)
 fewer = {larger_name(proxy): max(20, resamples // 2) for proxy in larger}
 manifests = {name: pd.read_csv(Path(runs) / "images" / f"{name}.csv") for name in sets}
 seeds = joint_seeds({n: list(t["image_identifier"]) for n, t in manifests.items()}, seed)
+pd.Series(seeds, name="seed of the draws")
+
+# %% [markdown]
+# Sets of one seed are the same images, stored at several resolutions.
+
+# %%
 compared = {}
 for name in track(sets, "CKA of all pairs"):
     rows = index[index["images"] == name]
