@@ -123,6 +123,8 @@ def influence_sentence(
     if table.empty:
         return "No group of images alone decides a model's values."
     named = [*dict.fromkeys(table["model"])]
+    changes = table["change"].abs().groupby(table["model"], sort=False).max()
+    changed = [f"{change:.3f} (`{model}`)" for model, change in changes.items()]
     held = [f"{name} ({', '.join(sorted({*named} & {*those}))})" for name, those in
             submissions.items() if {*named} & {*those}]  # fmt: skip
     rest = [place for place, model in enumerate(models) if model not in named]
@@ -131,10 +133,11 @@ def influence_sentence(
     spread = f"{values.min():.2f} to {values.max():.2f}"
     spread_left = f"{left.min():.2f} to {left.max():.2f}"
     return (
-        f"So much does a single group decide of {', '.join(f'`{name}`' for name in named)}. "
-        f"Submissions that hold such a model: {', '.join(held) or 'none'}. The CKA of all pairs of "
-        f"models on *{images}* is {values.mean():.3f} on average ({spread}); without the named "
-        f"models {left.mean():.3f} ({spread_left})."
+        "How the CKA of these models varies with the images, a single group decides; without it their "
+        f"mean with all others changes by up to {', '.join(changed)}. Submissions that hold such a "
+        f"model: {', '.join(held) or 'none'}. The CKA of all pairs of models on *{images}* is "
+        f"{values.mean():.3f} on average ({spread}); without the named models {left.mean():.3f} "
+        f"({spread_left})."
     )
 
 

@@ -58,5 +58,6 @@ def test_the_submissions_that_hold_such_a_model_are_named() -> None:
     sets = {"S1": ["a", "b"], "S2": ["b", "c"]}
     text = influence_sentence(table, sets, similarity, MODELS, "x")
     assert "hold such a model: S2 (c)." in text
+    assert f"by up to {table['change'].abs().max():.3f} (`c`)." in text
     left = np.delete(np.delete(similarity, 2, 0), 2, 1)[np.triu_indices(4, 1)]
     assert f"without the named models {left.mean():.3f}" in text

@@ -58,6 +58,7 @@ def profile(tmp_path: Path) -> Path:
         "weights_dir": str(tmp_path / "weights"),
         "proxies": {"a": patches, "b": {**patches, "split": "proxy_low"}},
         "calibration_proxies": {},
+        "larger": {},
         "reference_proxy": "a",
         "evaluation": None,
         "pools": {"full": "all"},
