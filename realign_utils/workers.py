@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
-from threading import Event
+from threading import Condition, Event
 from typing import Any
 
 import pandas as pd
@@ -112,17 +112,35 @@ class _Work:
         self.failed: set[int] = set()  # devices, by their place
         self.stopped = Event()
         self.processes: dict[int, _Worker] = {}
+        self.serving, self.changed = 0, Condition()  # devices with a process, or starting one
 
     def serve(self, place: int) -> None:
         """Give one device work until none is left, or it has failed."""
         try:
-            while self.rows and not self.stopped.is_set() and place not in self.failed:
-                self._serve_one_process(place)
+            while place not in self.failed and self._begin():
+                try:
+                    self._serve_one_process(place)
+                finally:
+                    self._end()
             if len(self.failed) == len(self.devices):
                 raise UserError("every device has failed: run again, what was done stays")
         except Exception as error:
             self.done.put(error)
             self.stop()
+
+    def _begin(self) -> bool:
+        """Wait for something to do: what another device has in hand may come back yet."""
+        with self.changed:
+            while not self.rows and self.serving and not self.stopped.is_set():
+                self.changed.wait()
+            begin = bool(self.rows) and not self.stopped.is_set()
+            self.serving += begin
+            return begin
+
+    def _end(self) -> None:
+        with self.changed:
+            self.serving -= 1
+            self.changed.notify_all()
 
     def _serve_one_process(self, place: int) -> None:
         """Start a process when there is something to compute, and serve it to its end."""
@@ -208,6 +226,8 @@ class _Work:
     def stop(self) -> None:
         """End all processes: what they have written stays."""
         self.stopped.set()
+        with self.changed:
+            self.changed.notify_all()
         for worker in list(self.processes.values()):
             worker.process.terminate()
         for worker in list(self.processes.values()):

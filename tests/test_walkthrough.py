@@ -79,6 +79,7 @@ def lab(project: Path) -> Iterator[str]:
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(project), "JUPYTER_CONFIG_DIR": str(project)}
     with (project / "lab.log").open("w") as log:
         server = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
         address = f"http://127.0.0.1:{port}"
@@ -102,18 +103,28 @@ def wait_for(ready: Callable[[], bool], seconds: float) -> None:
     raise AssertionError(f"not ready within {seconds} s")
 
 
+def idle_for(address: str, seconds: int) -> bool:
+    """Whether the only kernel has nothing to do for some seconds: more than between two cells."""
+    for _ in range(seconds):
+        sessions = json.load(urlopen(f"{address}/api/sessions?token=walk"))
+        if not sessions or sessions[0]["kernel"]["execution_state"] != "idle":
+            return False
+        time.sleep(1)
+    return True
+
+
 def change_and_run(
     address: str, project: Path, notebook: str, before: str, after: str
 ) -> list[Any]:
     """Change one line in the browser, run all cells, save; the cells of the saved notebook."""
-    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     file = project / "notebooks" / f"{notebook}.ipynb"
     with sync_api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(f"{address}/lab/tree/notebooks/{notebook}.ipynb?token=walk")
-        line = page.locator(".jp-Notebook .cm-line", has_text=before)
-        page.locator(".jp-Notebook .cm-line").first.wait_for(timeout=60_000)
+        line = page.locator(".jp-CodeCell .cm-line", has_text=before)
+        page.locator(".jp-CodeCell .cm-line").first.wait_for(timeout=60_000)
         for _ in range(60):
             if line.count():
                 break
@@ -130,14 +141,9 @@ def change_and_run(
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
-        def finished() -> bool:
-            sessions = json.load(urlopen(f"{address}/api/sessions?token=walk"))
-            return bool(sessions) and sessions[0]["kernel"]["execution_state"] == "idle"
-
-        page.wait_for_timeout(5_000)
-        wait_for(finished, 600)
-        page.wait_for_timeout(2_000)
-        wait_for(finished, 600)
+        # After "Run All" the view stands at the last cells: they wait, "[*]", until all is done.
+        waiting = page.locator(".jp-InputArea-prompt", has_text="[*]")
+        wait_for(lambda: not waiting.count() and idle_for(address, 3), 900)
         page.screenshot(path=str(project / f"{notebook}_run.png"))
         page.keyboard.press("Control+s")
         wait_for(lambda: before not in file.read_text().replace('\\"', '"'), 30)

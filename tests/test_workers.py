@@ -11,7 +11,7 @@ import time
 import types
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import distributed
 import pandas as pd
@@ -143,6 +143,31 @@ def test_a_failed_device_is_left_out_and_no_model_blamed(weights, tmp_path, monk
     done = run_faked(monkeypatch, weights, tmp_path, 2, broken=(0,))
     assert done.failures.empty
     assert set(done.index["model"]) == set(MODELS.index)
+
+
+def test_a_device_without_work_waits_for_what_another_may_give_back(monkeypatch):
+    served, finished = [], Event()
+
+    def serve(work, place):
+        if place == 0:  # takes one model, and fails only when the other device has nothing left
+            row = work.rows.popleft()
+            finished.wait(10)
+            work.failed.add(place)
+            work.rows.append(row)
+        while place and work.rows:
+            served.append(work.rows.popleft().name)
+        finished.set()
+
+    monkeypatch.setattr(workers_module._Work, "_serve_one_process", serve)
+    cpu = [torch.device("cpu")] * 2
+    work = workers_module._Work(MODELS, {}, Settings(store="nowhere"), cpu)
+    threads = [Thread(target=work.serve, args=(place,), daemon=True) for place in (0, 1)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join(10)
+    assert sorted(served) == sorted(MODELS.index)
 
 
 def test_where_every_device_has_failed_one_line_says_so(weights, tmp_path, monkeypatch):
