@@ -51,6 +51,7 @@ zoo = {  # the small models to train first; null: none
         "split": "train",
         "classes": "all",
         "resolution": 32,
+        "cells": None,
     },
     "epochs": None,
     "minimum_accuracy": 0.6,
@@ -63,6 +64,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_low",
         "classes": "all",
         "resolution": 8,
+        "cells": None,
     },
     "imagenette_like": {
         "number": 500,
@@ -71,6 +73,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_full",
         "classes": ["coffee", "retina", "brick", "page"],
         "resolution": 32,
+        "cells": None,
     },
 }
 evaluation = {  # held-out images that stand for the portal's; null: none at hand
@@ -80,6 +83,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "split": "evaluation",
     "classes": "all",
     "resolution": 32,
+    "cells": None,
 }
 runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key

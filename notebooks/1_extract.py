@@ -50,6 +50,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_low",
         "classes": "all",
         "resolution": 8,
+        "cells": None,
     },
     "imagenette_like": {
         "number": 500,
@@ -58,6 +59,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_full",
         "classes": ["coffee", "retina", "brick", "page"],
         "resolution": 32,
+        "cells": None,
     },
 }
 evaluation = {  # held-out images that stand for the portal's; null: none at hand
@@ -67,6 +69,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "split": "evaluation",
     "classes": "all",
     "resolution": 32,
+    "cells": None,
 }
 larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
 calibration_proxies = {  # further image sets, by which proxies are compared and nothing is ever chosen
@@ -77,6 +80,7 @@ calibration_proxies = {  # further image sets, by which proxies are compared and
         "split": "proxy_full",
         "classes": "all",
         "resolution": 4,
+        "cells": None,
     },
     "pixels_8": {
         "number": 250,
@@ -85,6 +89,7 @@ calibration_proxies = {  # further image sets, by which proxies are compared and
         "split": "proxy_full",
         "classes": "all",
         "resolution": 8,
+        "cells": None,
     },
     "pixels_16": {
         "number": 250,
@@ -93,6 +98,7 @@ calibration_proxies = {  # further image sets, by which proxies are compared and
         "split": "proxy_full",
         "classes": "all",
         "resolution": 16,
+        "cells": None,
     },
     "pixels_32": {
         "number": 250,
@@ -101,30 +107,88 @@ calibration_proxies = {  # further image sets, by which proxies are compared and
         "split": "proxy_full",
         "classes": "all",
         "resolution": 32,
+        "cells": None,
     },
-    "classes_2": {
-        "number": 250,
+    "classes_2a": {
+        "number": 160,
         "seed": 1,
         "kind": "patches",
         "split": "proxy_full",
-        "classes": ["coffee", "retina"],
+        "classes": ["hubble", "ihc"],
         "resolution": 32,
+        "cells": 4,
     },
-    "classes_4": {
-        "number": 250,
+    "classes_2b": {
+        "number": 160,
         "seed": 1,
         "kind": "patches",
         "split": "proxy_full",
-        "classes": ["coffee", "retina", "brick", "page"],
+        "classes": ["brick", "coins"],
         "resolution": 32,
+        "cells": 4,
     },
-    "classes_8": {
-        "number": 250,
+    "classes_2c": {
+        "number": 160,
         "seed": 1,
         "kind": "patches",
         "split": "proxy_full",
-        "classes": ["coffee", "retina", "brick", "page", "moon", "grass", "rocket", "cell"],
+        "classes": ["coffee", "motorcycle"],
         "resolution": 32,
+        "cells": 4,
+    },
+    "classes_4a": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["camera", "cell", "grass", "motorcycle"],
+        "resolution": 32,
+        "cells": 2,
+    },
+    "classes_4b": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["brick", "china", "clock", "coins"],
+        "resolution": 32,
+        "cells": 2,
+    },
+    "classes_4c": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "flower", "hubble", "rocket"],
+        "resolution": 32,
+        "cells": 2,
+    },
+    "classes_8a": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["astronaut", "cell", "china", "grass", "gravel", "hubble", "ihc", "motorcycle"],
+        "resolution": 32,
+        "cells": 1,
+    },
+    "classes_8b": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["brick", "chelsea", "clock", "coffee", "coins", "flower", "moon", "page"],
+        "resolution": 32,
+        "cells": 1,
+    },
+    "classes_8c": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["brick", "cell", "chelsea", "coins", "flower", "gravel", "motorcycle", "page"],
+        "resolution": 32,
+        "cells": 1,
     },
 }
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1

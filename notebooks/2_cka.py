@@ -28,6 +28,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from realign_utils.comparison import compare
+from realign_utils.comparison_draws import joint_seeds
 from realign_utils.comparison_files import write_comparison
 from realign_utils.features import images_of, read_features
 from realign_utils.images import groups_of
@@ -35,6 +36,7 @@ from realign_utils.parameters import larger_name
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.settings import device_of_arithmetic
+from realign_utils.stability import HALVES
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
 
@@ -91,7 +93,10 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # cell of a photograph overlap. So whole cells are drawn, and the interval is over other cells; with few cells it is wide.
 #
 # A second way checks the first: the **jackknife** leaves out each image, or each cell, once, and has no random numbers in it.
-# `4_calibrate` sets its standard errors beside those of the subsets.
+# `4_calibrate` sets its standard errors beside those of the subsets, and names the images that alone decide a model's values.
+#
+# The same images at several resolutions are drawn alike, so that what they share cancels in a comparison. And both *halves* of the images,
+# many times over: what is chosen on one can be judged on the other.
 #
 # The subsets are taken from the Gram matrices that are there already. Where these are too large for the memory, smaller subsets are
 # computed from the features, the debiased estimator's spread stands for both, and there is no jackknife. In the same pass smaller samples
@@ -107,17 +112,26 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # %%
 where = device_of_arithmetic(device)
 fewer = {larger_name(proxy): max(20, resamples // 2) for proxy in larger}
+manifests = {name: pd.read_csv(Path(runs) / "images" / f"{name}.csv") for name in sets}
+seeds = joint_seeds({n: list(t["image_identifier"]) for n, t in manifests.items()}, seed)
+pd.Series(seeds, name="seed of the draws")
+
+# %% [markdown]
+# Sets of one seed are the same images, stored at several resolutions.
+
+# %%
 compared = {}
-for place, name in enumerate(track(sets, "CKA of all pairs")):
+for name in track(sets, "CKA of all pairs"):
     rows = index[index["images"] == name]
     compared[name] = compare(
         [read_features(store, file) for file in rows["file"]],
         names=list(rows["model"]),
         identifiers=[images_of(store, file) for file in rows["file"]],
-        groups=groups_of(pd.read_csv(Path(runs) / "images" / f"{name}.csv")),
+        groups=groups_of(manifests[name]),
         resamples=fewer.get(name, resamples),
         sizes=curve_sizes,
-        seed=seed + place,  # sets of images are drawn apart, as they are apart
+        halves=0 if name in fewer else HALVES,
+        seed=seeds[name],  # other images are drawn apart, as they are apart
         device=where,
     )
 

@@ -55,6 +55,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_low",
         "classes": "all",
         "resolution": 8,
+        "cells": None,
     },
     "imagenette_like": {
         "number": 500,
@@ -63,6 +64,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_full",
         "classes": ["coffee", "retina", "brick", "page"],
         "resolution": 32,
+        "cells": None,
     },
 }
 estimator = "biased"  # HSIC estimator of the CKA that the search maximises

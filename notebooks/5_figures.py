@@ -56,6 +56,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_low",
         "classes": "all",
         "resolution": 8,
+        "cells": None,
     },
     "imagenette_like": {
         "number": 500,
@@ -64,6 +65,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_full",
         "classes": ["coffee", "retina", "brick", "page"],
         "resolution": 32,
+        "cells": None,
     },
 }
 evaluation = {  # held-out images that stand for the portal's; null: none at hand
@@ -73,6 +75,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "split": "evaluation",
     "classes": "all",
     "resolution": 32,
+    "cells": None,
 }
 estimator = "biased"  # HSIC estimator of the CKA that the search maximises
 reference_proxy = "cifar100_like"  # proxy of the calibration ratio real / proxy

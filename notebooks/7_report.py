@@ -48,12 +48,20 @@ from realign_utils.claims_shown import (
     scorecard_shown,
 )
 from realign_utils.claims_trail import examples, trail
+from realign_utils.influence import (
+    SHARE,
+    TIMES,
+    identifiers_text,
+    influence_sentence,
+    influence_shown,
+)
 from realign_utils.intervals import CLOSE, ERROR
 from realign_utils.learning_curves import (
     against_images,
     few_and_many_sentence,
     steady_sentence,
 )
+from realign_utils.matrices import read_matrix
 from realign_utils.measure_tables import by_measure
 from realign_utils.profiles import enter_project
 from realign_utils.report import figure, table
@@ -94,6 +102,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_low",
         "classes": "all",
         "resolution": 8,
+        "cells": None,
     },
     "imagenette_like": {
         "number": 500,
@@ -102,6 +111,7 @@ proxies = {  # image sets on which models are compared before submitting
         "split": "proxy_full",
         "classes": ["coffee", "retina", "brick", "page"],
         "resolution": 32,
+        "cells": None,
     },
 }
 reference_proxy = "cifar100_like"  # proxy of the calibration ratio real / proxy
@@ -176,6 +186,7 @@ evaluation = {  # held-out images that stand for the portal's; null: none at han
     "split": "evaluation",
     "classes": "all",
     "resolution": 32,
+    "cells": None,
 }
 registry = "runs/demo/zoo/registry.csv"  # CSV with a row a model: layer, preprocessing, family …; or several; zoo: its own
 families = {  # groups of Figure 4: queries on the registry's columns, or names
@@ -199,6 +210,7 @@ zoo = {  # the small models to train first; null: none
         "split": "train",
         "classes": "all",
         "resolution": 32,
+        "cells": None,
     },
     "epochs": None,
     "minimum_accuracy": 0.6,
@@ -582,19 +594,20 @@ for name, other in pairs:
 # %% [markdown]
 # And if the set had been chosen on images of another kind, not on another sample of the same? [@tbl:regret] judges the best set of all models by every objective on every set
 # of images. The regret is what a set chosen on half of the judge's own images has more on their other half, averaged over many halves: chosen and
-# scored on the same images it would win by chance. Each row is a way of choosing, and its largest number the risk of it.
+# scored on the same images it would win by chance. (The halves are taken of the images themselves, whole groups of them where images belong together, so each
+# has half as many.) Each row is a way of choosing, and its largest number the risk of it. Blank cells are no risk: there the judge's own images chose the set.
 
 # %%
 table(
     regret_shown(firm.regret),
-    "Regret in mean CKA of choosing (rows) when judged on other images (columns), across halves of the judge's images.",
+    "Regret in mean CKA of choosing (rows) when judged on other images (columns), across halves of the judge's images. Blank: the set was chosen on the judge's images.",
     "tbl:regret",
     digits=4,
     file=f"{runs}/regret.csv",
 )
 
 # %% [markdown]
-# A column of zeros is a judge whom every choice satisfies; a row of small numbers a choice that travels. The objectives behind the rows, each with
+# A column of numbers near zero is a judge whom every choice satisfies; a number below zero, a choice that beats what half of the judge's images would choose. The objectives behind the rows, each with
 # a bound of its own:
 
 # %%
@@ -619,7 +632,7 @@ table(
 firmer = read_calibration(runs)
 figure(
     f"{figures}/calibration_sets",
-    f"Held-out score against the score on `{reference_proxy}` of sets of {k} models, a panel for each pool. The band holds 95 % of the "
+    f"Score on `{judge or 'held-out images'}` against that on `{reference_proxy}` of sets of {k} models, a panel for each pool. The band holds 95 % of the "
     "sets of models that the line has not seen.",
     "fig:sets",
     source="notebooks/5_figures.ipynb",
@@ -630,7 +643,7 @@ if len(firmer.by_pool):
     display(
         table(
             by_pool_shown(firmer.by_pool, reference_proxy),
-            f"How the score on `{reference_proxy}` tells the held-out one over the sets of each pool, with 95 % intervals over other images and other "
+            f"How the score on `{reference_proxy}` tells that on `{judge}` over the sets of each pool, with 95 % intervals over other images and other "
             "models. With an asterisk, near the proxy's best: over other images only, for without one model other sets would be near the best.",
             "tbl:by-pool",
             file=f"{runs}/calibration_by_pool.csv",
@@ -650,8 +663,8 @@ if len(firmer.ratios):
     display(
         table(
             ratios_shown(firmer.ratios, reference_proxy),
-            f"Mean held-out CKA over mean CKA on `{reference_proxy}`, for pairs of models within and between kinds of architecture, with 95 % intervals: "
-            "over other images and other models, and over other images for these models.",
+            f"Mean CKA on `{judge}` over mean CKA on `{reference_proxy}`, for pairs of models within and between kinds of architecture, with 95 % intervals: "
+            "over other images and other models, and over other images for these models. The first is blank where all pairs share one model, without which none is left.",
             "tbl:ratios",
             file=f"{runs}/family_ratios.csv",
         )
@@ -659,13 +672,14 @@ if len(firmer.ratios):
 
 # %% [markdown]
 # Which proxy would have been the one to choose? [@fig:quality] and the table after it judge all on the same random sets of every composition. The calibration
-# proxies differ in the resolution alone or in the number of classes alone; nothing was chosen by them.
+# proxies differ in the resolution alone (the very same images), or in the number of classes, by random choices of the classes; nothing was chosen by them. Patches of one cell of
+# a photograph are not independent, so that sets of few and of many classes are given as many cells (*groups*); a proxy of another number of images or groups is no fair comparison.
 
 # %%
 figure(
     f"{figures}/proxy_quality",
-    "Rank correlation of proxy scores with held-out scores over sets of every composition, with 95 % intervals over other images (thick) and other models as well (thin). Joined points "
-    "differ in the thing on the axis alone.",
+    f"Rank correlation of proxy scores with those on `{judge or 'held-out images'}` over sets of every composition, with 95 % intervals over other images (thick) and other models as well "
+    "(thin). Joined are the averages of points that differ in the thing on the axis alone, or in which classes were chosen.",
     "fig:quality",
     source="notebooks/5_figures.ipynb",
 )
@@ -677,7 +691,7 @@ if len(firmer.quality):
         table(
             quality_shown(firmer.quality),
             "Proxies by how they rank the same sets; the same without the one model that matters most to it; whether it is surely behind the best of its kind (calibration "
-            "proxies apart), on the same images and models; and the held-out score of the set that it would choose.",
+            f"proxies apart), all of them considered together; and the score on `{judge}` of the set that it would choose.",
             "tbl:quality",
             formats={"pixels": ".0f"},
             file=f"{runs}/proxy_quality.csv",
@@ -708,7 +722,8 @@ if len(firmer.predictions):
     display(
         table(
             predictions_shown(firmer.predictions),
-            "The submissions' held-out scores, each expected by a line fitted to sets of the other models, with the 95 % interval for such a set.",
+            "The submissions' scores on the judge's images, each expected by a line fitted to sets of the other models, with the 95 % interval for such a set. It is the interval of sets "
+            "that were drawn; a submission was optimised on a proxy, an extreme of which the share that lies inside is not known to be 95 %.",
             "tbl:predictions",
             file=f"{runs}/predictions.csv",
         )
@@ -753,7 +768,7 @@ if len(firmer.pairs):
         table(
             pairs_shown(firmer.pairs),
             "Pairs of models of one kind against pairs of two: mean CKA, difference, the difference at equal capacity (95 %: other images and models), its partial correlation and p of the "
-            "permutation test, and the verdict on *models of one kind are more alike than their capacities explain*.",
+            "permutation test, alone and with all tests of the table considered (Holm), and the verdict on *models of one kind are more alike than their capacities explain*.",
             "tbl:pairs",
             file=f"{runs}/homogeneity_pairs.csv",
         )
@@ -770,7 +785,7 @@ if len(transfer_shown(firmer.pairs)):
     display(
         table(
             transfer_shown(firmer.pairs),
-            f"By how much pairs of one kind have a higher CKA on other images, at equal CKA on `{reference_proxy}` and equal capacity.",
+            f"By how much pairs of one kind have a higher CKA on other images, at equal CKA on `{reference_proxy}` and equal capacity; p alone and by Holm's rule over the table.",
             "tbl:transfer",
             file=f"{runs}/homogeneity_pairs.csv",
         )
@@ -829,6 +844,39 @@ table(
 
 # %% [markdown]
 # Where the ratio is far from 1, few images carry the score, and the larger of the two errors is the one to believe.
+#
+# Few images may also carry all that is said of *one model*. CKA weighs an image by the size of its features to the fourth power, so a model that answers some images far
+# more strongly than the rest lives by those. [@tbl:influence] names each group of images (a cell of a photograph, or an image) without which a model's mean CKA with all
+# others would be another one.
+
+# %%
+held = {s: set(pd.read_csv(f"{runs}/submissions/{s}.csv")["model"]) for s in submissions}
+everyone, on_proxy = read_matrix(f"{runs}/cka/{reference_proxy}_{estimator}.csv")
+few_decide = influence_sentence(firmer.influence, held, on_proxy, everyone, reference_proxy)
+display(Markdown(few_decide))
+if len(firmer.influence):
+    display(
+        table(
+            influence_shown(firmer.influence),
+            f"Models of which one group of images decides: left out, it changes the model's mean CKA by more than {TIMES:.0f} robust standard deviations of such changes (1.4826 "
+            f"times their median size, over all models and groups of the set), and makes more than {SHARE:.0%} of the sum of the model's squared changes.",
+            "tbl:influence",
+            formats={"times the usual": ".0f", "share of all changes": ".0%"},
+            file=f"{runs}/influence.csv",
+        )
+    )
+
+# %% [markdown]
+# These are their images, by the identifiers of the manifests in `images/`, by which `load_images` gives the very images again, to be looked at:
+
+# %%
+for line in identifiers_text(firmer.influence):
+    display(Markdown(line))
+
+# %% [markdown]
+# What such a model says of a proxy it says by those images:
+# the correlations of [@tbl:by-pool] and [@tbl:quality] are therefore also given without the one model that matters most, and an interval that holds both of a model's values
+# is wide because it is right.
 #
 # Whether one set leads another is a question of its own. Both are scored on the same images, so what an image adds to both cancels, and the
 # interval of the *difference* ([@tbl:leads]) may be much narrower than those of the scores: expect some leads to be sure although the

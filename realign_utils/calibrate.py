@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 
 def pair_values(similarity: np.ndarray, indices: Sequence[int]) -> np.ndarray:
@@ -49,13 +50,15 @@ def family_similarity(
     -------
     pandas.DataFrame
         Columns family, mean, models, pairs, low, high. The last two are the 95 % interval of the
-        mean by the jackknife over models: pairs that share a model are not independent.
+        mean by the jackknife over models (Student's t, a degree of freedom fewer than models):
+        pairs that share a model are not independent.
     """
     rows = []
     for family, members in families.items():
         values = pair_values(similarity, members)
         mean = mean_similarity(similarity, members) if len(values) else np.nan
-        margin = 1.96 * _jackknife_error(similarity, list(members))
+        reach = student.ppf(0.975, max(len(members) - 1, 1))
+        margin = reach * _jackknife_error(similarity, list(members))
         rows.append((family, mean, len(members), len(values), mean - margin, mean + margin))
     return pd.DataFrame(rows, columns=["family", "mean", "models", "pairs", "low", "high"])
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from realign_utils.errors import UserError
 from realign_utils.figure_style import number
-from realign_utils.intervals import FAILS, HOLDS
+from realign_utils.intervals import ERROR, FAILS, HOLDS
 
 FILES = {
     "by_pool": "calibration_by_pool",
@@ -20,6 +20,7 @@ FILES = {
     "prediction": "prediction_quality",
     "predictions": "predictions",
     "pairs": "homogeneity_pairs",
+    "influence": "influence",
     "principles": "principles",
 }
 """Attribute of `CalibrationResults` and name of its file."""
@@ -40,6 +41,8 @@ class CalibrationResults:
         From `prediction.prediction_tables`.
     pairs : pandas.DataFrame
         From `homogeneity_pairs.homogeneity_pairs_table`.
+    influence : pandas.DataFrame
+        From `influence.influence_table`.
     principles : pandas.DataFrame
         From `principles.principles_table`.
     """
@@ -51,6 +54,7 @@ class CalibrationResults:
     prediction: pd.DataFrame
     predictions: pd.DataFrame
     pairs: pd.DataFrame
+    influence: pd.DataFrame
     principles: pd.DataFrame
 
 
@@ -122,15 +126,17 @@ def ratios_shown(ratios: pd.DataFrame, proxy: str) -> pd.DataFrame:
 def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
     """Each proxy with all its images: rank correlation, how far behind the best, and its choice."""
     here = quality[quality["role"] != "subset"]
+    grouped = (here["groups"] < here["images"]).any()
     rows = [
         {
             "proxy": row.proxy,
             "pixels": row.resolution,
             "classes": row.classes,
             "images": row.images,
+            **({"groups": f"{row.groups:.0f}"} if grouped else {}),
             "rank correlation": with_reach(row.spearman, row.low, row.high),
             "without one": row.without,
-            "behind": _behind_text(row.behind, row.behind_low),
+            "behind": _behind_text(row.behind, row.behind_p),
             "score of its choice": row.chosen_score,
         }
         for row in here.itertuples()
@@ -138,10 +144,10 @@ def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _behind_text(behind: float, low: float) -> str:
+def _behind_text(behind: float, p: float) -> str:
     if behind == 0:
         return "the best"
-    return "surely" if low > 0 else "not surely"
+    return "surely" if p <= ERROR else "not surely"
 
 
 def quality_sentence(quality: pd.DataFrame) -> str:
@@ -152,13 +158,13 @@ def quality_sentence(quality: pd.DataFrame) -> str:
         if len(here) < 2:
             continue
         best = here.loc[here["spearman"].idxmax()]
-        sure = here[(here["behind_low"] > 0) & (here["proxy"] != best["proxy"])]
+        sure = here[(here["behind_p"] <= ERROR) & (here["proxy"] != best["proxy"])]
         kind = "Of the proxies" if role == "proxy" else "Of the calibration proxies"
         value = with_reach(best["spearman"], best["low"], best["high"])
         behind = ", ".join(f"`{name}`" for name in sure["proxy"]) or "none"
         parts.append(
-            f"{kind}, `{best['proxy']}` ranks sets most as the held-out images do: {value}. Surely "
-            f"behind it, of the other {len(here) - 1}: {behind}."
+            f"{kind}, `{best['proxy']}` ranks sets most as `{best['judged_on']}` does: {value}. "
+            f"Surely behind it, with all {len(here) - 1} others considered together: {behind}."
         )
     weighty = quality["influential"].dropna().value_counts()
     if len(weighty):
@@ -266,7 +272,8 @@ def _given(pairs: pd.DataFrame, proxy: bool) -> pd.DataFrame:
 
 
 def _test(step: pd.Series) -> dict[str, object]:
-    names = {"partial_correlation": "partial correlation", "p": "p", "verdict": "verdict"}
+    names = {"partial_correlation": "partial correlation", "p": "p", "p_holm": "p, Holm"}
+    names |= {"verdict": "verdict"}
     return {label: step[name] for name, label in names.items()}
 
 
@@ -293,7 +300,8 @@ def pairs_sentence(pairs: pd.DataFrame, images: str, estimator: str) -> str:
             f"of two of different ones. At equal parameters {100 * beside['share_left']:.0f} % of "
             f"that is left, {with_reach(beside['difference'], beside['low'], beside['high'], 3)}; "
             f"partial correlation {number(beside['partial_correlation'], 2)}, permutation "
-            f"p = {beside['p']:.3f}: {conclusion}."
+            f"p = {beside['p']:.3f} ({beside['p_holm']:.3f} with all tests of the table considered): "
+            f"{conclusion}."
         )
     return (
         " ".join(parts) or "No two models are of one kind, or all are: there is nothing to compare."

@@ -22,6 +22,7 @@ from realign_utils.figure_style import (
     house_style,
     marks_of,
 )
+from realign_utils.proxy_quality import FACTS
 
 KINDS = {"optimised": (BLUE, "sets near the proxy's best"), "random": (INK, "random sets")}
 """Colour and name of the two kinds of sets, the lower ones first."""
@@ -143,8 +144,8 @@ def proxy_quality(table: pd.DataFrame) -> Figure:
     -------
     matplotlib.figure.Figure
         Three panels with one vertical axis, two columns of text wide. The first two show the proxies
-        that differ in that thing alone, joined. Intervals of 95 %: thick over other images, thin over
-        other models as well.
+        that differ in that thing alone, the averages of each level joined. Intervals of 95 %: thick
+        over other images, thin over other models as well.
     """
     panels = {"resolution": "pixels a side", "classes": "classes", "images": "images"}
     figure = Figure(figsize=(DOUBLE_COLUMN, 2.7), layout="constrained")
@@ -155,7 +156,8 @@ def proxy_quality(table: pd.DataFrame) -> Figure:
         axes.set_title({"images": "by number of images"}.get(varied, f"by {varied}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    row[0].set_ylabel("rank correlation\nwith the held-out scores")
+    judges = ", ".join(dict.fromkeys(table["judged_on"]))
+    row[0].set_ylabel(fit(f"rank correlation with scores on {judges or 'held-out images'}", 1.8))
     handles, labels = row[-1].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
@@ -169,18 +171,22 @@ def _against(axes: Axes, table: pd.DataFrame, varied: str) -> None:
         looks = marks_of(table.loc[table["role"] == "proxy", "proxy"])
         series = [(table[table["proxy"] == name], look) for name, look in looks.items()]
     else:
-        others = [name for name in ("resolution", "classes", "images") if name != varied]
+        others = [name for name in FACTS if name != varied]
         groups = [rows for _, rows in whole.groupby(others) if rows[varied].nunique() > 1]
         series = [(rows, Mark("", INK, "o")) for rows in groups]
     for place, (rows, look) in enumerate(series):
         rows = rows.sort_values(varied)
-        x = rows[varied] * 1.05 ** (place - (len(series) - 1) / 2)  # beside each other
+        level = rows.groupby(varied)["spearman"]
+        aside = level.cumcount() - (level.transform("size") - 1) / 2  # several choices at one level
+        x = rows[varied] * 1.05 ** (place - (len(series) - 1) / 2 + aside)  # beside each other
         axes.vlines(x, rows["low"], rows["high"], color=look.colour, linewidth=0.7)
         axes.vlines(x, rows["images_low"], rows["images_high"], color=look.colour, linewidth=2)
         axes.plot(
-            x, rows["spearman"], color=look.colour, marker=look.marker, ms=4.5, mec=INK, mew=0.5,
-            linewidth=1, label=look.label or None,
+            x, rows["spearman"], look.marker, color=look.colour, ms=4.5, mec=INK, mew=0.5,
         )  # fmt: skip
+        middle = pd.DataFrame({"x": x, "y": rows["spearman"]}).groupby(rows[varied]).mean()
+        axes.plot(middle["x"], middle["y"], color=look.colour, linewidth=1)
+        axes.plot([], [], look.marker, ls="-", color=look.colour, label=look.label or None)
     places = sorted({value for rows, _ in series for value in rows[varied]})
     axes.xaxis.set_major_locator(FixedLocator(places))
     if not places:

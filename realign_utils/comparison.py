@@ -18,17 +18,19 @@ import torch
 from realign_utils.calibrate import pair_values
 from realign_utils.chance import Chance, chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, cka_of_sums, gram_sums
+from realign_utils.comparison_draws import on_halves, on_subsets
 from realign_utils.errors import UserError
 from realign_utils.grams import MEMORY, GramStack
 from realign_utils.jackknife import jackknifed, sums_without_each
 from realign_utils.progress import track
 from realign_utils.subsets import (
     LARGE,
+    digest,
     draw_plan,
     draw_subsets,
     group_members,
+    halves_of,
     stack_if_it_fits,
-    subset_sums,
 )
 from realign_utils.uncertainty import (
     Interval,
@@ -65,6 +67,9 @@ class Comparison:
     jackknife : Resamples, optional
         The values without each image, or each group: a check of `resamples`. None where the Gram
         stack did not fit the memory.
+    halves : torch.Tensor, optional
+        (draws, 2, m, m), CKA on two halves of the images that share none, nor a group; None where
+        they were not asked for.
     """
 
     names: tuple[str, ...]
@@ -74,6 +79,7 @@ class Comparison:
     curve: Mapping[int, torch.Tensor]
     curve_chance: Mapping[int, torch.Tensor]
     jackknife: Resamples | None = None
+    halves: torch.Tensor | None = None
 
     @property
     def similarity(self) -> torch.Tensor:
@@ -167,6 +173,7 @@ def compare(
     groups: Sequence[Any] | None = None,
     resamples: int = 200,
     sizes: Sequence[int] = (50, 100, 200),
+    halves: int = 0,
     seed: int = 0,
     level: float = 0.95,
     device: str | torch.device | None = None,
@@ -193,6 +200,8 @@ def compare(
         Subsets from which the standard errors come.
     sizes : sequence of int, optional
         Numbers of images of the learning curve, beside all; those not below n are left out.
+    halves : int, optional
+        Pairs of halves of the images, of `LARGE` images at most.
     seed : int, optional
         Of the subsets.
     level : float, optional
@@ -217,7 +226,7 @@ def compare(
     total = stack.sums() if stack else gram_sums(features, identifiers=identifiers, **keywords)
     n = total.diagonal.shape[1]
     plan = draw_plan(n, groups, None, resamples, seed, fits=stack is not None)
-    drawn = _on_subsets(source, plan.subsets, **keywords)
+    drawn = on_subsets(source, plan.subsets, **keywords)
     estimates = {kind: cka_matrix(total, estimator=kind).cpu() for kind in ESTIMATORS}
     spread = {kind: matrices for kind, (matrices, _) in drawn.items()}
     warn_of_undefined(names, spread["debiased"])
@@ -226,23 +235,32 @@ def compare(
     left_out = _without_each(stack, groups, estimates, level) if stack else {}
     # Each size has random numbers of its own, so that a size more or less changes no other.
     curve = {
-        size: _on_subsets(
+        size: on_subsets(
             source, draw_subsets(n, size, _draws(size, resamples), [seed, size]), **keywords
         )
         for size in sizes
         if size < n
     }
+    split = on_halves(source, halves_of(n, groups, halves, [seed, 2]), **keywords)
+    drawn_places = digest(plan.subsets)
     return {
         estimator: Comparison(
             names=tuple(names),
             estimator=estimator,
             resamples=Resamples(
-                estimates[estimator], spread[estimator], plan.size, n, level, plan.groups
+                estimates[estimator],
+                spread[estimator],
+                plan.size,
+                n,
+                level,
+                plan.groups,
+                drawn_places,
             ),
             chance=chance(total, estimator=estimator),
             curve={size: found[estimator][0] for size, found in curve.items()},
             curve_chance={size: found[estimator][1] for size, found in curve.items()},
             jackknife=left_out.get(estimator),
+            halves=split.get(estimator),
         )
         for estimator in ESTIMATORS
     }
@@ -277,18 +295,3 @@ def _without_each(
 def _draws(size: int, resamples: int) -> int:
     """Subsets of a size in the learning curve; an evaluation costs as the square of its images."""
     return max(2, round(resamples / FEWER * min(1, (LARGE / size) ** 2)))
-
-
-def _on_subsets(
-    source: Sequence[Any] | GramStack, subsets: Sequence[torch.Tensor], **keywords: Any
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """By estimator: CKA on each subset, (draws, m, m), and the mean of their chance levels, (m, m)."""
-    values: dict[str, list[torch.Tensor]] = {estimator: [] for estimator in ESTIMATORS}
-    levels = dict.fromkeys(ESTIMATORS, torch.zeros((), dtype=torch.float64))
-    label = f"resamples of {len(subsets[0])} images"
-    for sums in track(subset_sums(source, subsets, **keywords), label, len(subsets)):
-        for estimator in ESTIMATORS:
-            values[estimator].append(cka_of_sums(sums, estimator).cpu())
-            level = chance(sums, estimator=estimator).mean
-            levels[estimator] = levels[estimator] + level / len(subsets)
-    return {estimator: (torch.stack(values[estimator]), levels[estimator]) for estimator in values}

@@ -34,8 +34,8 @@ def write_comparison(folder: str | os.PathLike[str], images: str, comparison: Co
         Labelled square CSVs: ``.csv`` the similarity; ``_standard_error``, ``_lower`` and
         ``_upper`` of its 95 % interval; ``_chance`` and ``_chance_deviation``, mean and standard
         deviation of what unrelated models have. ``_resamples.safetensors``: the upper triangles
-        on subsets of the images and without each image or group, (subsets, pairs) in float32, of
-        which `read_comparison` makes the interval of any other number.
+        on subsets of the images, without each image or group, and on halves, (subsets, pairs) in
+        float32, of which `read_comparison` makes the interval of any other number.
     """
     stem, names = Path(folder) / f"{images}_{comparison.estimator}", comparison.names
     write_matrix(f"{stem}.csv", names, comparison.similarity)
@@ -59,6 +59,7 @@ def _write_resamples(path: Path, comparison: Comparison) -> None:
     blocks = [main.matrices, *curve.values()]
     blocks += [level[None] for level in comparison.curve_chance.values()]
     blocks += [left_out.matrices] if left_out else []
+    blocks += [] if comparison.halves is None else [comparison.halves.flatten(0, 1)]
     # C order: safetensors writes the bytes as they lie, and indexing leaves them transposed
     rows = torch.cat(blocks).numpy()[:, *pairs].astype(np.float32, order="C")
     note = {
@@ -69,6 +70,8 @@ def _write_resamples(path: Path, comparison: Comparison) -> None:
         "resamples": [main.size, len(main.matrices)],
         "curve": [[size, len(matrices)] for size, matrices in curve.items()],
         "jackknife": [left_out.size, len(left_out.matrices)] if left_out else None,
+        "halves": 0 if comparison.halves is None else len(comparison.halves),
+        "drawn": main.drawn,
     }
     data = safetensors.numpy.save({"values": rows}, {"realign": json.dumps(note)})
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
@@ -92,7 +95,8 @@ def read_comparison(folder: str | os.PathLike[str], images: str, estimator: str)
         groups = tuple(note["groups"]) if note.get("groups") else None
         sizes, left_out = [size for size, _ in curve], note["jackknife"] or [0, 0]
         lengths = [draws, *(length for _, length in curve), *(1 for _ in curve), left_out[1]]
-        main, *parts, without = _square(rows, len(of_models)).split(lengths)
+        lengths.append(2 * note["halves"])
+        main, *parts, without, halves = _square(rows, len(of_models)).split(lengths)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
         wrong = "is damaged" if path.exists() else "is missing"
         raise UserError(f"{path} {wrong}: run 2_cka again") from None
@@ -104,13 +108,14 @@ def read_comparison(folder: str | os.PathLike[str], images: str, estimator: str)
     return Comparison(
         names=names,
         estimator=estimator,
-        resamples=Resamples(estimate, main, size, groups=groups, **of_all),
+        resamples=Resamples(estimate, main, size, groups=groups, drawn=note["drawn"], **of_all),
         chance=Chance(_read(f"{stem}_chance.csv"), _read(f"{stem}_chance_deviation.csv")),
         curve=dict(zip(sizes, parts[: len(sizes)], strict=True)),
         curve_chance={n: part[0] for n, part in zip(sizes, parts[len(sizes) :], strict=True)},
         jackknife=Resamples(estimate, without, left_out[0], groups=each_group, **of_all)
         if len(without)
         else None,
+        halves=halves.unflatten(0, (-1, 2)) if len(halves) else None,
     )
 
 

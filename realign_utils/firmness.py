@@ -153,7 +153,8 @@ def choices_table(
     -------
     pandas.DataFrame
         Columns chosen_on (a proxy, "mean of proxies", "worst proxy", "lower limit of ..."),
-        objective, score, upper_bound, proved_optimal, models (space-separated).
+        objective, score, upper_bound, proved_optimal, models and images (whose images chose the
+        set; both space-separated).
     """
     tasks = {proxy: ("mean", {proxy: 1.0}) for proxy in matrices}
     if len(matrices) > 1:
@@ -166,6 +167,7 @@ def choices_table(
         found = maximise(matrices, weights, k, objective=objective, resamples=resamples, **options)
         listed = " ".join(models[row] for row in found.certificate.indices)
         proved = (found.score, found.upper_bound, found.optimal)
-        rows.append((name, objective, *proved, listed))
-    columns = ["chosen_on", "objective", "score", "upper_bound", "proved_optimal", "models"]
+        rows.append((name, objective, *proved, listed, " ".join(weights)))
+    columns = ["chosen_on", "objective", "score", "upper_bound", "proved_optimal"]
+    columns += ["models", "images"]
     return pd.DataFrame(rows, columns=columns)

@@ -29,7 +29,7 @@ ADJUSTMENTS: dict[str, tuple[str, ...]] = {
 """Rival explanations beside which the coefficient stands, by their names in tables."""
 PAIRS = ["images", "estimator", "grouping", "given", "adjusted_for", "pairs_within"]
 PAIRS += ["pairs_between", "within", "between", "difference", "low", "high", "images_low"]
-PAIRS += ["images_high", "partial_correlation", "p", "share_left", "verdict"]
+PAIRS += ["images_high", "partial_correlation", "p", "p_holm", "share_left", "verdict"]
 SIGNIFICANT = 0.05
 SMALL_SHARE = 0.5
 """Of the plain difference: if surely less than that is left, capacity explains most of it."""
@@ -45,7 +45,7 @@ def verdict_on_homogeneity(plain: float, low: float, high: float, p: float) -> s
     low, high : float
         95 % interval of the coefficient beside the rival explanations.
     p : float
-        Of the permutation test of that coefficient.
+        Of the permutation test of that coefficient, by `holm` where it is one of several.
 
     Returns
     -------
@@ -59,6 +59,21 @@ def verdict_on_homogeneity(plain: float, low: float, high: float, p: float) -> s
     if low > 0 and p <= SIGNIFICANT:
         return HOLDS
     return FAILS if high < max(0.0, SMALL_SHARE * plain) else CLOSE
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Levels of several tests at which each is passed with all of them considered (Holm 1979).
+
+    Parameters
+    ----------
+    p : ndarray of shape (t,)
+        NaN is no test.
+    """
+    order = np.argsort(p, kind="stable")[: int(np.isfinite(p).sum())]
+    raised = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
+    found = np.full(len(p), np.nan)
+    found[order] = np.minimum(raised, 1.0)
+    return found
 
 
 def capacity_relations(values: Sequence[float]) -> list[np.ndarray]:
@@ -97,8 +112,9 @@ def homogeneity_pairs_table(
         Columns images, estimator, grouping, given ("" or the reference proxy), adjusted_for,
         pairs_within, pairs_between, within and between (mean CKA), difference (the coefficient;
         with nothing given and adjusted for, within less between), low and high (95 %, other images
-        and other models), images_low, images_high (other images), partial_correlation, p,
-        share_left (of the difference without adjustment), verdict. Groupings that leave
+        and other models), images_low, images_high (other images), partial_correlation, p, p_holm
+        (with all groupings, images and estimators considered that have the same adjustment, and a
+        proxy given or not), share_left (of the difference without adjustment), verdict. Groupings that leave
         no pair within, or none between, are left out.
     """
     relations = {name: capacity_relations(values) for name, values in capacities.items()}
@@ -115,7 +131,18 @@ def homogeneity_pairs_table(
                     leading |= {"grouping": grouping, "given": given}
                     found = _adjusted(resamples, proxy, alike, relations, permutations, seed)
                     rows += [leading | row for row in found]
-    return pd.DataFrame(rows, columns=PAIRS)
+    return _with_verdicts(pd.DataFrame(rows, columns=PAIRS))
+
+
+def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Tests that stand in one table of the report are corrected for their number."""
+    tests = table["p"].astype(float).groupby([table["given"] != "", table["adjusted_for"]])
+    table["p_holm"] = tests.transform(lambda p: holm(p.to_numpy()))
+    key = ["images", "estimator", "grouping", "given"]
+    plain = table.groupby(key)["difference"].transform("first")  # adjusted for nothing
+    ends = zip(plain, table["low"], table["high"], table["p_holm"], strict=True)
+    table["verdict"] = [verdict_on_homogeneity(*each) for each in ends]
+    return table
 
 
 def _adjusted(
@@ -142,12 +169,11 @@ def _adjusted(
         options = {"permutations": permutations, "seed": seed}
         test = mrqap(matrix, alike, [*rivals, *given], **options)
         one = _with_errors(scores, pairs, alike[places], [rival[places] for rival in rivals])
-        low, high = one.interval()
         plain = float(rows[0]["difference"]) if rows else one.value
         row = counts | {"adjusted_for": name} | one.row("difference")
         row |= {"partial_correlation": test.partial, "p": test.p}
         row |= {"share_left": one.value / plain if plain else np.nan}
-        rows.append(row | {"verdict": verdict_on_homogeneity(plain, low, high, test.p)})
+        rows.append(row)
     return rows
 
 
@@ -163,10 +189,11 @@ def _with_errors(
             return coefficient(outcome, alike[kept], rest)
         if given[0].ndim == 1:
             return coefficient(outcome, alike[kept], np.column_stack([rest, given[0]]))
-        several = given[0].reshape(-1, len(kept))
+        outcomes = np.broadcast_to(outcome, given[0].shape)  # one, or drawn like the given ones
         found = [
-            coefficient(outcome, alike[kept], np.column_stack([rest, each])) for each in several
+            coefficient(own, alike[kept], np.column_stack([rest, each]))
+            for own, each in zip(outcomes, given[0], strict=True)
         ]
-        return np.array(found).reshape(given[0].shape[:-1])
+        return np.array(found)
 
     return estimate(statistic, scores, pairs, least=10)

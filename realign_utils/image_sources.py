@@ -99,8 +99,16 @@ def of_patches(options: Mapping[str, Any]) -> Catalogue:
             raise unknown("picture", label, patches.PICTURES)
     if options["number"] is None:
         raise UserError("patches have no end: give their number")
+    most, cells = patches.CELLS[options["split"]], options["cells"]
+    if cells is not None and not 1 <= cells <= most:
+        raise UserError(f"{cells} cells of each picture; 1 to {most} are allowed")
     identifiers, labels, pixels = patches.cut(
-        options["split"], classes, options["number"], options["seed"], options["resolution"]
+        options["split"],
+        classes,
+        options["number"],
+        options["seed"],
+        options["resolution"],
+        cells,
     )
     return replace(_of_pixels("patches", identifiers, labels, pixels), drawn=True)
 

@@ -20,7 +20,7 @@ from realign_utils.patches import cell_of
 from realign_utils.store import key_of
 
 SOURCES: dict[str, dict[str, Any]] = {
-    "patches": {"split": ..., "classes": "all", "resolution": 32},
+    "patches": {"split": ..., "classes": "all", "resolution": 32, "cells": None},
     "cifar100": {
         "root": "data",
         "download": False,
@@ -87,7 +87,8 @@ def load_images(
         A flat mapping: ``kind``, ``number`` (None: all), ``seed`` (default 0) and
 
         - ``patches`` (the demo): ``split`` (train, validation, proxy_low, proxy_full, evaluation),
-          ``classes`` ("all", or pictures' names), ``resolution`` (pixels a side, default 32);
+          ``classes`` ("all", or pictures' names), ``resolution`` (pixels a side, default 32),
+          ``cells`` (of each picture, from which patches are cut; default all of the split's);
         - ``cifar100``: ``root``, ``download``, ``train``, ``classes`` ("all", or fine classes' names);
         - ``imagenette``: ``root``, ``download``, ``train``, ``size`` (full, 320px, 160px);
         - ``imagefolder``: ``path``, ``dataset_name``, ``border`` (pixels cut off each side; by

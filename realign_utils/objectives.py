@@ -86,10 +86,12 @@ def plausible(resamples: Resamples) -> np.ndarray:
     Returns
     -------
     ndarray of shape (draws, m, m), float64
-        Their mean is the estimate.
+        Their mean is the estimate, but for what is cut off at −1 and 1: where few images decide a
+        value, its spread is lopsided, and made as wide as its error it would leave CKA's range.
     """
     matrices = resamples.matrices.numpy()
-    return resamples.estimate.numpy() + resamples.widening * (matrices - matrices.mean(axis=0))
+    spread = resamples.widening * (matrices - matrices.mean(axis=0))
+    return np.clip(resamples.estimate.numpy() + spread, -1.0, 1.0)
 
 
 def maximise(

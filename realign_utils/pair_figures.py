@@ -97,12 +97,12 @@ def pairs_and_capacity(
 
 
 def _cloud(axes: Axes, similarity: np.ndarray, alike: np.ndarray, across: np.ndarray) -> None:
-    """All pairs as faint points, and averages of equally many pairs of either kind."""
+    """All pairs as small points, and averages of equally many pairs of either kind."""
     upper = np.triu_indices(len(similarity), 1)
     for side, (colour, marker) in SIDES.items():
         mask = alike[upper] == (side == "within")
         x, y = across[upper][mask], similarity[upper][mask]
-        axes.plot(x, y, ".", color=colour, ms=2.5, alpha=0.5, mew=0, rasterized=True)
+        axes.plot(x, y, marker, color=colour, ms=3, alpha=0.6, mew=0, rasterized=True)
         order = np.argsort(x, kind="stable")
         groups = [part for part in np.array_split(order, _GROUPS) if len(part)]
         middles = np.array([(x[part].mean(), y[part].mean()) for part in groups]).reshape(-1, 2)

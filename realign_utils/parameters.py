@@ -45,6 +45,12 @@ class Patches(_Sample):
         le=32,
         description="pixels a side before scaling up to 32: low resolution below 32",
     )
+    cells: int | None = Field(
+        None,
+        ge=1,
+        le=20,
+        description="how many of each picture's cells patches are cut from; null: all of the split",
+    )
 
 
 class _Files(_Sample):

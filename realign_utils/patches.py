@@ -7,9 +7,10 @@ belongs to one split, so that no pixel is shared between training, the proxies a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import count
 
 import numpy as np
 from PIL import Image
@@ -110,8 +111,19 @@ def _cell_and_draws(picture: str, split: str, seed: int, index: int) -> tuple:
     return cells[int(draws[0] * len(cells))], *draws[1:]
 
 
+def indices_in(picture: str, split: str, seed: int, cells: int | None) -> Iterator[int]:
+    """Indices of a picture's patches, ascending; with `cells`, of those in its first cells alone."""
+    allowed = cells_of(picture, split)[:cells]
+    return (i for i in count() if _cell_and_draws(picture, split, seed, i)[0] in allowed)
+
+
 def cut(
-    split: str, classes: Sequence[str], number: int, seed: int, resolution: int
+    split: str,
+    classes: Sequence[str],
+    number: int,
+    seed: int,
+    resolution: int,
+    cells: int | None = None,
 ) -> tuple[list[str], list[str], np.ndarray]:
     """Cut patches from the cells of one split, the classes taking turns.
 
@@ -128,6 +140,9 @@ def cut(
     resolution : int
         Side of a patch in pixels. A low one keeps little detail; the models' own preprocessing
         scales it up again, as it does CIFAR-100's.
+    cells : int, optional
+        How many of a picture's cells are cut from: patches of one cell are no independent images,
+        so that sets of few and of many classes may have as many. All by default.
 
     Returns
     -------
@@ -140,8 +155,10 @@ def cut(
     """
     identifiers, labels = [], []
     pixels = np.empty((number, resolution, resolution, 3), np.uint8)
+    places = {picture: indices_in(picture, split, seed, cells) for picture in classes}
     for position in range(number):
-        picture, index = classes[position % len(classes)], position // len(classes)
+        picture = classes[position % len(classes)]
+        index = next(places[picture])
         box = box_of(picture, split, seed, index)
         # cropped first: resizing with a box would let the filter see across the cell's edge
         patch = (

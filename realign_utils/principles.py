@@ -8,6 +8,7 @@ not testable, and the table says what it would take.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,16 @@ import pandas as pd
 
 from realign_utils.calibration_sets import pair_groups
 from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE, call, verdict
-from realign_utils.proxy_quality import contrast, difference_of_correlations
-from realign_utils.set_statistics import Estimate, estimate, ratio, score_sets
+from realign_utils.proxy_quality import contrast
+from realign_utils.set_statistics import (
+    Estimate,
+    Part,
+    estimate,
+    ratio,
+    score_sets,
+    spearman,
+    together,
+)
 from realign_utils.uncertainty import Resamples
 
 COLUMNS = ["number", "principle", "test", "value", "low", "high", "verdict"]
@@ -29,6 +38,7 @@ PRINCIPLES = (
 )
 ALIKE = 0.01
 """Calibration ratios that surely differ by less count as the same."""
+EVALUATION = "evaluation"
 CONVOLUTION, ATTENTION = "convolution", "attention"
 
 
@@ -58,7 +68,8 @@ def principles_table(
     pairs : pandas.DataFrame
         From `homogeneity_pairs.homogeneity_pairs_table`.
     reference_proxy, judge : str, str or None
-        The proxy of the calibration ratio, and the set of images that judges, if there is one.
+        The proxy of the calibration ratio, and the set of images that judges, if there is one. Of
+        class diversity only the evaluation can judge: it is the scope that is to be matched.
     estimator : str
 
     Returns
@@ -92,6 +103,7 @@ def _resolution(
 ) -> tuple[Any, ...]:
     """What low resolution keeps of the CKA within convolutions, less what it keeps of attention's."""
     two, kinds = contrast(facts, "resolution"), _within(mechanisms)
+    two = two and (two[0][0], two[1][0])
     if not two or kinds is None:
         return _untestable(
             "needs two sets of images that differ in resolution alone, and three pairs of models "
@@ -108,18 +120,63 @@ def _resolution(
 def _classes(
     compared: Mapping[str, Resamples], facts: pd.DataFrame, sets: np.ndarray, judge: str | None
 ) -> tuple[Any, ...]:
-    """Rank correlation with the judge: of the proxy of most classes, less that of the fewest."""
-    two = contrast(facts, "classes")
-    if not two or judge is None or judge in two:
-        return _untestable("needs two sets of images that differ in the number of classes alone")
-    few, many = two
-    scores = [score_sets(compared[name], sets) for name in (many, few, judge)]
-    counts = facts.loc[[many, few], "classes"].astype(int)
+    """Rank correlation with the evaluation: of proxies of most classes, less of those of fewest."""
+    ends = contrast(facts, "classes")
+    if not ends or judge != EVALUATION or min(map(len, ends)) < 2:
+        return _untestable(
+            "needs held-out images, and at two numbers of classes two random choices of the classes "
+            "or more, of as many images in as many independent groups: one choice of few classes "
+            "against one of many would confound how many they are with which they are"
+        )
+    few, many = ends
+    counts = facts.loc[[many[0], few[0]], "classes"].astype(int).tolist()
     what = (
-        f"rank correlation with `{judge}` (Fisher-transformed): of `{many}` ({counts[many]} "
-        f"classes), less that of `{few}` ({counts[few]})"
+        f"rank correlation with `{judge}` (Fisher-transformed): average of {len(many)} random "
+        f"choices of {counts[0]} classes, less that of {len(few)} of {counts[1]}, each "
+        f"{facts.loc[few[0], 'images']} images of {facts.loc[few[0], 'groups']} independent groups"
     )
-    return _tested(what, difference_of_correlations(*scores, sets))
+    return _tested(what, difference_of_levels(compared, many, few, judge, sets))
+
+
+def difference_of_levels(
+    compared: Mapping[str, Resamples],
+    many: Sequence[str],
+    few: Sequence[str],
+    judge: str,
+    sets: np.ndarray,
+) -> Estimate:
+    """Average rank correlation with the judge of some sets of images, less that of others.
+
+    Parameters
+    ----------
+    compared : mapping of str to Resamples
+    many, few : sequence of str
+        Two or more random choices of classes at each of two levels.
+    judge : str
+    sets : numpy.ndarray of int, (s, k)
+
+    Returns
+    -------
+    Estimate
+        Of Fisher-transformed correlations. The error of images has that of the choice of the
+        classes in it, from the spread over the choices; that holds part of what other images of the
+        same classes would change, which is counted again: the interval errs on the safe side.
+    """
+    scores = [score_sets(compared[name], sets) for name in (*many, *few, judge)]
+
+    def statistic(values: Sequence[np.ndarray], kept: np.ndarray) -> np.ndarray:
+        each = [spearman([one, values[-1]], kept) for one in values[:-1]]
+        above, below = each[: len(many)], each[len(many) :]
+        return sum(above) / len(above) - sum(below) / len(below)
+
+    one = estimate(statistic, scores, sets)
+    everything = np.arange(len(sets))
+    whole = [float(spearman([s.estimate, scores[-1].estimate], everything)) for s in scores[:-1]]
+    choices = [
+        Part(float(np.std(level, ddof=1)) / len(level) ** 0.5, len(level) - 1)
+        for level in (whole[: len(many)], whole[len(many) :])
+    ]
+    return replace(one, images=together([one.images, *choices]))
 
 
 def _transfer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,10 @@ from realign_utils.set_statistics import (
 )
 
 ENDS = ["low", "high", "images_low", "images_high"]
-QUALITY = ["proxy", "role", "resolution", "classes", "images", "judged_on", "sets", "spearman"]
+FACTS = ["resolution", "classes", "images", "groups"]
+"""What distinguishes sets of images; to differ in one alone is to have the others in common."""
+QUALITY = ["proxy", "role", "resolution", "classes", "images", "groups", "judged_on", "sets"]
+QUALITY += ["spearman"]
 QUALITY += [
     *ENDS,
     "influential",
@@ -30,6 +34,7 @@ QUALITY += [
     "behind",
     "behind_low",
     "behind_high",
+    "behind_p",
     "chosen_score",
     "best_score",
 ]
@@ -38,9 +43,11 @@ _ENOUGH = 20
 
 
 def image_facts(
-    sources: Mapping[str, Mapping[str, Any]], labels: Mapping[str, Sequence[str]]
+    sources: Mapping[str, Mapping[str, Any]],
+    labels: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
-    """What distinguishes sets of images: pixels a side as stored, classes, images.
+    """What distinguishes sets of images: pixels a side as stored, classes, images, groups of them.
 
     Parameters
     ----------
@@ -48,11 +55,13 @@ def image_facts(
         Of the profile.
     labels : mapping of str to sequence of str
         Class of each image, from the manifests.
+    groups : mapping of str to sequence of str
+        Group of each image (`images.groups_of`): groups, not images, are independent of each other.
 
     Returns
     -------
     pandas.DataFrame
-        By set of images: resolution (NaN where images differ in size), classes, images.
+        By set of images: resolution (NaN where images differ in size), classes, images, groups.
     """
     sizes = {"160px": 160, "320px": 320}
     rows = {
@@ -64,14 +73,15 @@ def image_facts(
             }.get(source["kind"]),
             "classes": pd.Series(labels[name]).nunique(dropna=False),
             "images": len(labels[name]),
+            "groups": len({*groups[name]}),
         }
         for name, source in sources.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").astype({"resolution": float})
 
 
-def contrast(facts: pd.DataFrame, varied: str) -> tuple[str, str] | None:
-    """The two sets of images that differ most in one thing and in nothing else.
+def contrast(facts: pd.DataFrame, varied: str) -> tuple[list[str], list[str]] | None:
+    """The sets of images that differ most in one thing and in nothing else.
 
     Parameters
     ----------
@@ -81,16 +91,19 @@ def contrast(facts: pd.DataFrame, varied: str) -> tuple[str, str] | None:
 
     Returns
     -------
-    (str, str) or None
-        Lowest and highest, in the group of like sets with the widest range; None where no two sets
-        differ in that alone.
+    (list of str, list of str) or None
+        Those at a low level and those at a high one, of sets that are alike otherwise: levels with
+        two sets or more each, if there are such, and of these the farthest apart. None where no two
+        sets differ in that alone.
     """
-    others = [name for name in ("resolution", "classes", "images") if name != varied]
-    best, widest = None, 1.0
+    others = [name for name in FACTS if name != varied]
+    best, most = None, (0, 1.0)
     for _, group in facts.dropna(subset=[varied]).groupby(others, dropna=True):
-        low, high = group[varied].idxmin(), group[varied].idxmax()
-        if (width := group.loc[high, varied] / group.loc[low, varied]) > widest:
-            best, widest = (str(low), str(high)), width
+        at = {level: [*rows.index] for level, rows in group.groupby(varied)}  # ascending
+        for low, high in combinations(at, 2):
+            worth = min(len(at[low]), len(at[high]), 2), high / low
+            if worth > most:
+                best, most = (at[low], at[high]), worth
     return best
 
 
@@ -124,11 +137,12 @@ def proxy_quality_table(
     Returns
     -------
     pandas.DataFrame
-        Columns proxy, role (proxy, calibration proxy, subset), resolution, classes, images,
+        Columns proxy, role (proxy, calibration proxy, subset), resolution, classes, images, groups,
         judged_on, sets, spearman, low, high (other images and models), images_low, images_high
         (other images), influential (the model without which the correlation would change most) and
         without (the correlation then), behind (the highest correlation of its role less this one,
-        both Fisher-transformed) with behind_low and behind_high, chosen_score (held-out score of
+        both Fisher-transformed) with behind_low and behind_high and behind_p (least level at which it
+        is surely behind, with all of its role considered), chosen_score (held-out score of
         the k models that this proxy would choose) and best_score (the best that the judge would
         choose itself). The subsets are fewer images of `proxies`, without all these from
         influential on.
@@ -147,7 +161,7 @@ def proxy_quality_table(
     for name, one in found.items():
         same = [other for other in found if roles[other] == roles[name]]
         leader = max(same, key=lambda other: found[other].value)
-        behind = _behind([scores[leader], scores[name], real], sets)
+        behind = _behind([scores[leader], scores[name], real], sets, len(same) - 1)
         chosen = select(compared[name].similarity.numpy(), sets.shape[1], **options).indices
         reached = float(scores_of_sets(held_out, np.array([chosen]))[0])
         leading = (name, roles[name], *facts.loc[name], judge, len(sets))
@@ -161,11 +175,19 @@ def proxy_quality_table(
     return table.astype({"classes": int, "images": int})
 
 
-def _behind(scores: Sequence[SetScores], sets: np.ndarray) -> tuple[float, float, float]:
+def _behind(
+    scores: Sequence[SetScores], sets: np.ndarray, rivals: int
+) -> tuple[float, float, float, float]:
+    """The difference from the leader with its interval, and its level by Hsu's comparison.
+
+    The leader is whoever came out highest. To call wrongly that one is behind *some* other, the truly
+    best must be called behind one of its rivals: so each level counts as often as there are rivals,
+    which makes all calls right together (Hsu 1996, Multiple Comparisons, with Bonferroni's bound).
+    """
     if scores[0] is scores[1]:
-        return 0.0, 0.0, 0.0
+        return 0.0, 0.0, 0.0, 1.0
     found = difference_of_correlations(*scores, sets)
-    return (found.value, *found.interval())
+    return (found.value, *found.interval(), min(1.0, rivals * found.p))
 
 
 def _difference(scores: Sequence[np.ndarray], kept: np.ndarray) -> np.ndarray:
@@ -203,6 +225,6 @@ def _fewer_images(
         own = Part(float(values.std(ddof=1)) / np.sqrt(1 - size / n), len(values) - 1)
         error = together([own, whole.images])
         one = Estimate(float(values.mean()), error, whole.models, np.tanh)
-        leading = (str(facts.name), "subset", facts["resolution"], facts["classes"], size)
-        rows.append((*leading, judge, len(sets), *one.row().values(), *[np.nan] * 7))
+        leading = (str(facts.name), "subset", facts["resolution"], facts["classes"], size, np.nan)
+        rows.append((*leading, judge, len(sets), *one.row().values(), *[np.nan] * 8))
     return rows

@@ -196,6 +196,8 @@ def _regret_panel(figure: SubFigure, regret: pd.DataFrame, ways: Sequence[str]) 
         axes.plot(values.reindex(ways), places, **point(look), ms=5, label=judge)
     for place, way in enumerate(ways):
         most = regret.loc[regret["chosen_on"] == way, "regret"].max()
+        if not np.isfinite(most):  # judged by none but the images that chose it
+            continue
         axes.annotate(
             number(most, 4), (1, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
             textcoords="offset points", va="center", annotation_clip=False,

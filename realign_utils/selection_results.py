@@ -202,7 +202,10 @@ def pools_sentence(pools: pd.DataFrame, reference_proxy: str, judge: str | None)
 
 
 def regret_shown(regret: pd.DataFrame) -> pd.DataFrame:
-    """Regrets as a grid: a row for each way of choosing, a column for each judge, and the most."""
+    """Regrets as a grid: a row for each way of choosing, a column for each judge, and the most.
+
+    Blank where the judge's images chose the set.
+    """
     ways: Sequence[str] = list(dict.fromkeys(regret["chosen_on"]))
     judges = list(dict.fromkeys(regret["judged_on"]))
     wide = regret.pivot(index="chosen_on", columns="judged_on", values="regret")

@@ -5,7 +5,8 @@ a standard error that divides by √(number of sets) would be far too small. Wha
 otherwise are the *images* and the *models*. So the statistic is computed anew
 
 - on the stored resamples of each set of images, the others being held, and the spread widened by
-  equation (1) of `realign_utils.uncertainty`; sets of images are drawn apart, so variances add;
+  equation (1) of `realign_utils.uncertainty`; sets of other images are drawn apart, so variances
+  add, and the same images at several resolutions are drawn alike, and so resampled together;
 - without each model in turn, over the sets that do not hold it (the jackknife; for pairs of models
   it is that of Snijders & Borgatti 1999, "Non-parametric standard errors and tests for network
   statistics", Connections 22).
@@ -43,12 +44,15 @@ class SetScores:
         Of `realign_utils.uncertainty.Resamples`: standard error over spread of the subsets.
     freedom : int
         Degrees of freedom of that error.
+    drawn : str
+        Of `Resamples`: scores of which it is the same were drawn alike.
     """
 
     estimate: np.ndarray
     subsets: np.ndarray
     widening: float
     freedom: int
+    drawn: str = ""
 
 
 Statistic = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
@@ -103,6 +107,14 @@ class Estimate:
         reach = float(student.ppf(0.975, part.freedom)) * part.error
         return self.back(self.value - reach), self.back(self.value + reach)
 
+    @property
+    def p(self) -> float:
+        """Least level at which zero is excluded, two-sided, for other images and models."""
+        part = together([self.images, self.models])
+        if not part.error > 0:
+            return float("nan") if np.isnan(part.error) else float(self.value == 0)
+        return float(2 * student.sf(abs(self.value) / part.error, part.freedom))
+
     def row(self, name: str = "estimate") -> dict[str, float]:
         """As columns of a table: value, low and high, images_low and images_high."""
         images, both = self.interval(models=False), self.interval()
@@ -123,6 +135,7 @@ def score_sets(resamples: Resamples, sets: np.ndarray) -> SetScores:
         scores_of_sets(resamples.matrices.numpy(), sets),
         resamples.widening,
         min(len(resamples.matrices), units) - 1,
+        resamples.drawn,
     )
 
 
@@ -155,9 +168,11 @@ def estimate(
     """
     whole = [each.estimate for each in scores]
     everything, parts = np.arange(len(sets)), []
-    for place, each in enumerate(scores):
-        values = statistic([*whole[:place], each.subsets, *whole[place + 1 :]], everything)
-        parts.append(Part(each.widening * _deviation(values), each.freedom))
+    for places in _drawn_alike(scores):
+        varied = [each.subsets if i in places else whole[i] for i, each in enumerate(scores)]
+        first = scores[places[0]]
+        spread = _deviation(statistic(varied, everything))
+        parts.append(Part(first.widening * spread, first.freedom))
     value, left_out = float(statistic(whole, everything)), _left_out(statistic, whole, sets, least)
     values = np.array([*left_out.values()])
     count, known = len(values), bool(len(values) > 1 and np.isfinite(values).all())
@@ -165,6 +180,14 @@ def estimate(
     models = Part(float(np.sqrt((count - 1) / max(count, 1) * squares)), max(count - 1, 1))
     farthest = max(left_out, key=lambda model: abs(left_out[model] - value)) if known else -1
     return Estimate(value, together(parts), models, back, farthest, left_out.get(farthest, np.nan))
+
+
+def _drawn_alike(scores: Sequence[SetScores]) -> list[list[int]]:
+    """Places of the scores, those together of which draw by draw the same images were drawn."""
+    together_: dict[object, list[int]] = {}
+    for place, each in enumerate(scores):
+        together_.setdefault(each.drawn or place, []).append(place)
+    return [*together_.values()]
 
 
 def _deviation(values: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from realign_utils.swaps import (
 )
 
 HALVES = 50
-"""Halves of the judge's images over which a regret is averaged."""
+"""Pairs of halves of the judge's images over which a regret is averaged."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,9 @@ def _unlike(
 def regret_table(
     choices: Mapping[str, Sequence[int]],
     judges: Mapping[str, np.ndarray],
-    halves: Mapping[str, np.ndarray],
+    halves: Mapping[str, np.ndarray | None],
     *,
+    own: Mapping[str, Collection[str]] | None = None,
     restarts: int = 200,
     seed: int = 0,
     candidates: Sequence[int] | None = None,
@@ -192,9 +193,12 @@ def regret_table(
         The set chosen on each set of images, or in any other way.
     judges : mapping of str to array of shape (n, n)
         Similarity on the images on which the sets are judged.
-    halves : mapping of str to array of shape (draws, n, n)
-        On random halves of each judge's images (`objectives.plausible`); `HALVES` of them are used.
-        What the other half says follows, for the similarity of both is about their average.
+    halves : mapping of str to array of shape (draws, 2, n, n), or None
+        On two halves of each judge's images that share none (`Comparison.halves`). Draws on which
+        a model's CKA is undefined are left out; without any, the regret is NaN.
+    own : mapping of str to collection of str, optional
+        By choice: the judges on whose images it was made. There the regret is NaN: the set knows
+        the very half on which it would be scored.
     restarts, seed : int
         Of the search for the best set of each judge.
     candidates : sequence of int, optional
@@ -206,20 +210,23 @@ def regret_table(
         Columns chosen_on, judged_on, score (of the chosen set), best (that a set chosen on the
         judge itself would reach), shared (models that both sets have), optimistic (best less score:
         too large by what the best owes to chance), regret (across halves; below 0 where the chosen
-        set is better than one that half of the judge's images would choose).
+        set is better than one that half of the judge's images would choose; NaN as said above).
     """
     options = {"restarts": restarts, "seed": seed, "candidates": candidates}
     size, rows = len(next(iter(choices.values()))), []
     for judge, matrix in judges.items():
         best = select(matrix, size, **options)
         options_of_half = options | {"restarts": min(restarts, 20)}
-        drawn = [(select(half, size, **options_of_half), half) for half in halves[judge][:HALVES]]
-        other = [(ideal.indices, 2 * matrix - half) for ideal, half in drawn]
-        ideal = np.mean([mean_similarity(there, own) for own, there in other])
+        drawn = [] if halves[judge] is None else [d for d in halves[judge] if np.isfinite(d).all()]
+        others = [there for _, there in drawn]
+        chosen_here = [select(here, size, **options_of_half).indices for here, _ in drawn]
+        ideals = [mean_similarity(*pair) for pair in zip(others, chosen_here, strict=True)]
         for name, chosen in choices.items():
             score = mean_similarity(matrix, chosen)
             most = max(best.score, score)  # the search may miss the best by rounding, or at all
-            regret = ideal - np.mean([mean_similarity(there, chosen) for _, there in other])
+            reached = [mean_similarity(there, chosen) for there in others]
+            known = others and judge not in (own or {}).get(name, ())
+            regret = np.mean(ideals) - np.mean(reached) if known else np.nan
             shared = len({*chosen} & {*best.indices})
             rows.append((name, judge, score, most, shared, most - score, float(regret)))
     columns = ["chosen_on", "judged_on", "score", "best", "shared", "optimistic", "regret"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,38 @@ def draw_plan(
     mean = round(sum(map(len, subsets)) / len(subsets))
     counted = (drawn.shape[1], units)
     return DrawPlan(subsets, mean, counted, close_to_all(*counted))
+
+
+def halves_of(
+    n: int, groups: Sequence[Any] | None, draws: int, seed: int | Sequence[int]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Pairs of subsets that share no image, nor group: halves of the images, of `LARGE` at most.
+
+    Parameters
+    ----------
+    n, groups
+        As of `draw_plan`.
+    draws : int
+        Pairs.
+    seed : int or sequence of int
+    """
+    places = group_members(n, groups)
+    size = max(1, min(len(places) // 2, int(LARGE * len(places) / n)))
+    generator = np.random.default_rng(seed)
+    pairs = []
+    for _ in range(draws):
+        order = generator.permutation(len(places))
+        ends = order[:size], order[len(order) - size :]
+        pairs.append(tuple(torch.cat([places[i] for i in end]).sort().values for end in ends))
+    return pairs
+
+
+def digest(subsets: Sequence[torch.Tensor]) -> str:
+    """The same for the same places, drawn in the same order of draws."""
+    found = hashlib.sha256()
+    for subset in subsets:
+        found.update(np.asarray(subset, dtype="<i8").tobytes() + b"|")
+    return found.hexdigest()
 
 
 def group_members(n: int, groups: Sequence[Any] | None) -> list[torch.Tensor]:

@@ -39,7 +39,7 @@ from scipy.stats import t as student
 from realign_utils.cka import GramStack, cka_matrix, cka_of_sums
 from realign_utils.errors import UserError
 from realign_utils.grams import MEMORY
-from realign_utils.subsets import draw_plan, stack_if_it_fits, subset_sums
+from realign_utils.subsets import digest, draw_plan, stack_if_it_fits, subset_sums
 
 _LOST = 0.05  # subsets on which CKA may be undefined and is left out; beyond, so is the error
 
@@ -72,6 +72,9 @@ class Resamples:
     groups : (int, int), optional
         Groups in a subset, and of all images, where whole groups were drawn: what equation (1)
         then counts. `size` is the mean number of images.
+    drawn : str
+        Digest of the subsets (`realign_utils.subsets.digest`): where two sets of images have the
+        same, draw by draw the same places were drawn. "": not known.
     """
 
     estimate: torch.Tensor
@@ -80,6 +83,7 @@ class Resamples:
     n: int
     level: float = 0.95
     groups: tuple[int, int] | None = None
+    drawn: str = ""
 
     @property
     def widening(self) -> float:
@@ -215,7 +219,8 @@ def resample(
     warn_of_undefined(labels, matrices)
     if kind != estimator:
         matrices = moved_to(estimate, matrices)
-    return Resamples(estimate, matrices, plan.size, n, level, plan.groups)
+    drawn = digest(plan.subsets)
+    return Resamples(estimate, matrices, plan.size, n, level, plan.groups, drawn)
 
 
 def check_level(level: float) -> None:

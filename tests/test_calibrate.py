@@ -37,6 +37,15 @@ def test_the_jackknife_interval_covers_the_mean_of_a_large_population() -> None:
     assert 0.87 <= covered / 300 <= 0.98
 
 
+def test_the_interval_of_a_family_of_few_models_is_as_wide_as_few_degrees_of_freedom_ask() -> None:
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        loading = generator.normal(0.8, 0.1, 4)
+        row = calibrate.family_similarity(np.outer(loading, loading), {"all": range(4)}).iloc[0]
+        covered += row["low"] <= 0.8**2 <= row["high"]
+    assert 0.92 <= covered / 400 <= 0.99  # 1.96 errors to either side: 0.83
+
+
 def test_the_ratio_is_real_over_the_reference_proxy() -> None:
     scores = pd.DataFrame({"a": [0.75, 0.6], "b": [0.9, 0.8]}, index=["S1", "S2"])
     table = calibrate.calibration_table(scores, {"S1": 0.6}, "a")

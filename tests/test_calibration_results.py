@@ -86,19 +86,24 @@ def test_without_an_error_from_models_that_from_images_stands_with_an_asterisk()
 
 def test_the_best_proxy_and_those_surely_behind_are_named() -> None:
     rows = [
-        (name, role, 8, 4, n, "q", 99, value, 0.1, 0.9, 0.2, 0.8, odd, np.nan, behind, low, 2.0, 0.7, 0.8)
-        for name, role, n, value, behind, low, odd in (
-            ("good", "proxy", 500, 0.8, 0.0, 0.0, "m1"),
-            ("bad", "proxy", 500, 0.3, 1.0, 0.5, "m2"),
-            ("fair", "proxy", 500, 0.7, 0.1, -0.5, "m1"),
+        (
+            *(name, role, 8, 4, n, 40, "q", 99, value, 0.1, 0.9, 0.2, 0.8, odd, np.nan, behind),
+            *(0.01, 2.0, p, 0.7, 0.8),
+        )
+        for name, role, n, value, behind, p, odd in (
+            ("good", "proxy", 500, 0.8, 0.0, 1.0, "m1"),
+            ("bad", "proxy", 500, 0.3, 1.0, 0.01, "m2"),
+            ("fair", "proxy", 500, 0.7, 0.1, 0.06, "m1"),
             ("good", "subset", 50, 0.6, np.nan, np.nan, np.nan),
         )
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=QUALITY)
     text = quality_sentence(table)
-    assert "`good` ranks sets most" in text
-    assert "of the other 2: `bad`." in text
+    assert "`good` ranks sets most as `q` does" in text
+    assert "with all 2 others considered together: `bad`." in text
     assert "With 50 instead of 500 images `good` has 0.60 instead of 0.80." in text
     assert "The model that matters most is `m1`, for 2 of the 3 proxies." in text
     behind = quality_shown(table)["behind"].tolist()
     assert behind == ["the best", "surely", "not surely"]
+    assert quality_shown(table)["groups"].tolist() == ["40"] * 3
+    assert "groups" not in quality_shown(table.assign(groups=table["images"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -20,7 +22,8 @@ from realign_utils.calibration_sets import (
     pair_groups,
     set_score_table,
 )
-from realign_utils.proxy_quality import QUALITY, contrast, image_facts
+from realign_utils.comparison import Comparison
+from realign_utils.proxy_quality import QUALITY, contrast, image_facts, proxy_quality_table
 from realign_utils.set_samples import (
     composed_sets,
     homogeneity,
@@ -176,6 +179,19 @@ def test_errors_of_several_causes_have_the_freedom_of_the_larger() -> None:
     assert np.isnan(together([Part(1.0, 5), Part(np.nan, 5)]).error)
 
 
+def test_scores_that_were_drawn_alike_are_resampled_together() -> None:
+    """The same images, stored twice: their difference has no error from images, apart it has."""
+    truth, sets = cka_like(16, 1), random_sets_of(EVERYONE, 4, 100, 0)
+    one = replace(resampled(truth, 0.02, 1), drawn="x")
+    scores = [score_sets(each, sets) for each in (one, one, replace(one, drawn="y"))]
+
+    def gap(values: Sequence[np.ndarray], kept: np.ndarray) -> np.ndarray:
+        return (values[0] - values[1]).mean(-1)
+
+    assert estimate(gap, scores[:2], sets).images.error == pytest.approx(0, abs=1e-12)
+    assert estimate(gap, scores[1:], sets).images.error > 1e-3
+
+
 def test_statistics_of_many_draws_are_those_of_each() -> None:
     rng = np.random.default_rng(0)
     x, y, kept = rng.random((3, 50)), rng.random(50), np.arange(50)
@@ -226,18 +242,42 @@ def test_the_groups_of_pairs_are_all_pairs_once() -> None:
 
 def test_sets_of_images_are_contrasted_only_where_they_differ_in_one_thing() -> None:
     rows = {
-        "a": (4, 19, 250),
-        "b": (32, 19, 250),
-        "c": (32, 2, 250),
-        "d": (32, 10, 500),
-        "e": (16, 19, 250),
+        "a": (4, 19, 250, 76),
+        "b": (32, 19, 250, 76),
+        "c": (32, 2, 250, 76),
+        "d": (32, 10, 500, 40),
+        "e": (16, 19, 250, 76),
+        "f": (32, 2, 250, 8),
     }
     facts = pd.DataFrame.from_dict(
-        rows, orient="index", columns=["resolution", "classes", "images"]
+        rows, orient="index", columns=["resolution", "classes", "images", "groups"]
     )
-    assert contrast(facts, "resolution") == ("a", "b")
-    assert contrast(facts, "classes") == ("c", "b")
+    assert contrast(facts, "resolution") == (["a"], ["b"])
+    assert contrast(facts, "classes") == (["c"], ["b"])
     assert contrast(facts.loc[["a", "d"]], "resolution") is None
+
+
+def test_two_sets_of_unlike_numbers_of_independent_groups_do_not_differ_in_classes_alone() -> None:
+    facts = pd.DataFrame(
+        {"resolution": 32.0, "classes": [2, 19], "images": 250, "groups": [8, 76]}, ["few", "many"]
+    )
+    assert contrast(facts, "classes") is None
+    assert contrast(facts.assign(groups=8), "classes") == (["few"], ["many"])
+
+
+def test_several_choices_of_the_classes_at_both_ends_go_before_a_wider_range() -> None:
+    rows = {
+        "a": (2, 8),
+        "b": (2, 8),
+        "c": (8, 8),
+        "d": (8, 8),
+        "e": (4, 8),
+        "f": (1, 70),
+        "g": (50, 70),
+    }
+    facts = pd.DataFrame.from_dict(rows, orient="index", columns=["classes", "groups"])
+    facts = facts.assign(resolution=32.0, images=160)
+    assert contrast(facts, "classes") == (["a", "b"], ["c", "d"])
 
 
 def test_facts_of_images_come_from_their_source_and_their_labels() -> None:
@@ -247,8 +287,29 @@ def test_facts_of_images_come_from_their_source_and_their_labels() -> None:
         "i": {"kind": "imagenette", "size": "320px"},
         "f": {"kind": "imagefolder"},
     }
-    facts = image_facts(sources, {name: ["x", "y", "x"] for name in sources})
+    same = {name: ["x", "y", "x"] for name in sources}
+    facts = image_facts(sources, same, same)
     assert facts["resolution"].tolist()[:3] == [8, 32, 320]
     assert np.isnan(facts.loc["f", "resolution"])
     assert facts["classes"].tolist() == [2] * 4
-    assert {"resolution", "classes", "images"} < set(QUALITY)
+    assert facts["groups"].tolist() == [2] * 4
+    assert set(facts) < set(QUALITY)
+
+
+def test_of_equal_proxies_none_is_called_behind_the_one_that_came_out_highest() -> None:
+    """Twelve proxies with errors of one size: by single intervals some would seem behind."""
+    sets, wrong = composed_sets(["x"] * 8 + ["y"] * 8, 4, 150, 0), 0
+    truth = cka_like(16, 3)
+    for seed in range(6):
+        resamples = {f"p{i}": resampled(truth, 0.15, 100 * seed + i) for i in range(12)}
+        resamples["judge"] = resampled(truth, 0.001, 99)
+        names = tuple(map(str, EVERYONE))
+        compared = {n: Comparison(names, "biased", r, None, {}, {}) for n, r in resamples.items()}
+        facts = pd.DataFrame(
+            {"resolution": 8.0, "classes": 2, "images": 500, "groups": 500},
+            [f"p{i}" for i in range(12)],
+        )
+        table = proxy_quality_table(compared, facts, [*facts.index], "judge", sets, restarts=2)
+        wrong += (table["behind_p"] <= 0.05).any()
+        assert table["behind_p"].between(0, 1).all()
+    assert wrong <= 1

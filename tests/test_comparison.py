@@ -6,10 +6,11 @@ import torch
 
 from realign_utils.cka import ESTIMATORS, cka_matrix
 from realign_utils.comparison import compare
+from realign_utils.comparison_draws import joint_seeds
 from realign_utils.comparison_files import read_comparison, write_comparison
 from realign_utils.errors import UserError
 from realign_utils.jackknife import jackknife
-from realign_utils.subsets import draw_subsets
+from realign_utils.subsets import draw_subsets, halves_of
 from realign_utils.uncertainty import resample
 
 NAMES = ["a", "b", "c", "d"]
@@ -257,3 +258,32 @@ def test_other_images_are_an_error_that_names_the_model(features, memory):
     hashes = ["1", "1", "2", "1"]
     with pytest.raises(UserError, match="c: its images, or their order, are not those of a"):
         compare(features, names=NAMES, identifiers=hashes, memory=memory)
+
+
+def test_halves_share_no_image_and_no_group_and_their_cka_comes_back_from_the_file(tmp_path):
+    groups = [place // 3 for place in range(60)]
+    for one, other in halves_of(60, groups, 5, 0):
+        assert not {place // 3 for place in one.tolist()} & {p // 3 for p in other.tolist()}
+        assert len(one) == len(other) == 30
+    features = make_features(0)
+    options = {"names": list("abcd"), "resamples": 5, "sizes": (), "groups": groups}
+    found = compare(features, halves=3, seed=4, **options)["biased"]
+    one, _ = halves_of(60, groups, 3, [4, 2])[0]
+    assert found.halves.shape == (3, 2, 4, 4)
+    expected = cka_matrix([each[one] for each in features])
+    torch.testing.assert_close(found.halves[0, 0], expected, rtol=1e-6, atol=1e-6)
+    write_comparison(tmp_path, "x", found)
+    back = read_comparison(tmp_path, "x", "biased")
+    torch.testing.assert_close(back.halves, found.halves, rtol=1e-6, atol=1e-6)
+    assert back.resamples.drawn == found.resamples.drawn != ""
+
+
+def test_the_same_images_are_drawn_alike_and_others_apart():
+    seeds = joint_seeds({"low": ["a", "b"], "other": ["c", "d"], "high": ["a", "b"]}, 7)
+    assert seeds["low"] == seeds["high"] != seeds["other"]
+    options = {"names": list("abcd"), "resamples": 4, "sizes": ()}
+    drawn = {
+        name: compare(make_features(place), seed=seed, **options)["biased"].resamples.drawn
+        for place, (name, seed) in enumerate(seeds.items())
+    }
+    assert drawn["low"] == drawn["high"] != drawn["other"]

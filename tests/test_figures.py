@@ -175,7 +175,9 @@ def quality_rows() -> pd.DataFrame:
     rows += [(f"p{p}", "subset", 8.0 * p, 19, n) for p in (1, 2) for n in (50, 100, 200)]
     rows += [(f"r{r}", "calibration proxy", r, 19, 250) for r in (4.0, 8.0, 16.0, 32.0)]
     rows += [(f"c{c}", "calibration proxy", 32.0, c, 250) for c in (2, 4, 8)]
+    rows += [(f"c{c}{p}", "calibration proxy", 32.0, c, 160) for c in (2, 4, 8) for p in "abc"]
     table = pd.DataFrame(rows, columns=["proxy", "role", "resolution", "classes", "images"])
+    table = table.assign(groups=table["images"] // 4, judged_on="evaluation")
     value = np.linspace(0.5, 0.9, len(table))
     reach = {"low": value - 0.2, "high": value + 0.05}
     reach |= {"images_low": value - 0.1, "images_high": value + 0.03}

@@ -11,6 +11,7 @@ from realign_utils.dyads import coefficient, mrqap, pair_places, with_constant
 from realign_utils.homogeneity_pairs import (
     PAIRS,
     capacity_relations,
+    holm,
     homogeneity_pairs_table,
     verdict_on_homogeneity,
 )
@@ -142,3 +143,30 @@ def test_the_verdict_follows_from_interval_and_test(
     plain: float, low: float, high: float, p: float, expected: str
 ) -> None:
     assert verdict_on_homogeneity(plain, low, high, p) == expected
+
+
+def test_holm_raises_each_level_by_the_tests_that_are_left() -> None:
+    assert holm(np.array([0.04, 0.01, np.nan, 0.03])) == pytest.approx(
+        [0.06, 0.03, np.nan, 0.06], nan_ok=True
+    )
+    assert holm(np.array([0.9, 0.8])).max() == 1
+
+
+def test_a_verdict_stands_only_with_all_tests_of_its_table_considered() -> None:
+    truth, mechanisms, params = world(1, models=20, by_kind=0.0, by_capacity=0.0)
+    errors = symmetric(np.random.default_rng(0), 20, 0.05, 6)
+    compared = {
+        f"images {i}": {"biased": resampled(truth + error, 0.001, i)}
+        for i, error in enumerate(errors)
+    }
+    capacity = {"params_m": params, "dimension": params + 1}
+    options = {"reference_proxy": "images 0", "permutations": 199}
+    table = homogeneity_pairs_table(compared, {"mechanism": mechanisms}, capacity, **options)
+    key = [table["given"] != "", table["adjusted_for"]]
+    assert (table["p_holm"] >= table["p"]).all()
+    smallest = table.loc[table.groupby(key)["p"].idxmin()]
+    counts = table.groupby(key)["p"].transform("size").loc[smallest.index]
+    assert smallest["p_holm"].to_numpy() == pytest.approx(
+        np.minimum(smallest["p"] * counts, 1).to_numpy()
+    )
+    assert (table.loc[table["p_holm"] > 0.05, "verdict"] != HOLDS).all()

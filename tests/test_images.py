@@ -497,6 +497,17 @@ def test_fewer_patches_are_the_beginning_of_more() -> None:
     assert many.sha256[:40] == few.sha256
 
 
+@pytest.mark.parametrize(("classes", "cells"), [(2, 4), (4, 2), (8, 1)])
+def test_sets_of_few_and_of_many_classes_can_have_as_many_cells(classes: int, cells: int) -> None:
+    names = list(patches.PICTURES)[:classes]
+    source = {"kind": "patches", "split": "proxy_full", "number": 160, "seed": 1, "classes": names}
+    limited = manifest(load_images({**source, "cells": cells}, name="mine"))
+    assert len(set(groups_of(limited))) == 8
+    assert set(Counter(limited["label"]).values()) == {160 // classes}
+    every = manifest(load_images({**source, "number": 160 * 9}, name="mine"))
+    assert set(limited["sha256"]) < set(every["sha256"])
+
+
 def test_a_low_resolution_gives_small_patches_of_the_same_places() -> None:
     low = load_images({**PATCHES, "resolution": 8}, name="low")
     full = load_images({**PATCHES, "resolution": 32}, name="full")
@@ -512,6 +523,7 @@ def test_a_low_resolution_gives_small_patches_of_the_same_places() -> None:
         ({"split": "trian"}, "unknown split of patches 'trian'; did you mean 'train'"),
         ({"classes": ["astronuat"]}, "unknown picture 'astronuat'; did you mean 'astronaut'"),
         ({"number": None}, "patches have no end"),
+        ({"cells": 25}, "25 cells of each picture; 1 to "),
     ],
 )
 def test_a_mistake_in_patches_is_one_line(change: dict[str, Any], message: str) -> None:

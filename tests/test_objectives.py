@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from similarities import cka_like
 
 from realign_utils.cka import cka_matrix
@@ -81,6 +82,17 @@ def test_plausible_matrices_lie_about_the_estimate_with_its_standard_error() -> 
     assert matrices.mean(axis=0) == pytest.approx(cka_matrix(features).numpy())
     error = resamples.standard_error.numpy()
     assert matrices.std(axis=0, ddof=1) == pytest.approx(error, abs=1e-12)
+
+
+def test_plausible_matrices_stay_in_the_range_of_cka_where_one_image_decides_a_value() -> None:
+    """0.13 without a few images, 0.67 with them: made as wide as the error, it would exceed 1."""
+    estimate = torch.eye(3, dtype=torch.float64)
+    drawn = torch.full((40, 3, 3), 0.13, dtype=torch.float64)
+    drawn[:4] = 0.67
+    resamples = Resamples(estimate + 0.14 * (1 - estimate), drawn, 450, 500)
+    matrices = plausible(resamples)
+    assert np.abs(matrices).max() <= 1
+    assert matrices[4:, 0, 1] == pytest.approx(matrices[4, 0, 1])
 
 
 def test_the_worst_proxy_is_better_served_by_the_objective_of_that_name() -> None:

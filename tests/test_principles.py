@@ -9,15 +9,19 @@ from worlds import resampled, symmetric
 
 from realign_utils.homogeneity_pairs import PAIRS
 from realign_utils.intervals import CLOSE, FAILS, HOLDS, UNTESTABLE
-from realign_utils.principles import ALIKE, differ, principles_table
+from realign_utils.principles import ALIKE, differ, difference_of_levels, principles_table
 from realign_utils.set_samples import composed_sets
 
 MECHANISMS = ["convolution"] * 15 + ["attention"] * 15
 SETS = composed_sets(MECHANISMS, 5, 300, 0)
 FACTS = pd.DataFrame(
-    {"resolution": [8.0, 32.0, 32.0], "classes": [19, 19, 2], "images": [250] * 3},
-    index=["low", "full", "few"],
-)
+    {
+        "resolution": [8.0] + [32.0] * 7,
+        "classes": [19] * 2 + [8] * 3 + [2] * 3,
+        "images": [250] * 8,
+    },
+    index=["low", "full", "many a", "many b", "many c", "few a", "few b", "few c"],
+).assign(groups=8)
 
 
 def verdicts_of(
@@ -32,8 +36,9 @@ def verdicts_of(
         "evaluation": np.where(both, ratio, 1.0) * truth,
         "full": truth,
         "low": np.where(both, suppressed, 1.0) * truth,
-        "few": truth + symmetric(rng, 30, blind)[0],
     }
+    matrices |= {f"many {c}": truth for c in "abc"}
+    matrices |= {f"few {c}": truth + symmetric(rng, 30, blind)[0] for c in "abc"}
     compared = {n: resampled(m, 0.005, seed + i) for i, (n, m) in enumerate(matrices.items())}
     roles = {"reference_proxy": "low", "judge": "evaluation", "estimator": "biased"}
     pairs = pd.DataFrame(columns=PAIRS)
@@ -49,6 +54,36 @@ def test_low_resolution_that_suppresses_attention_is_found_and_its_reverse_refus
 def test_few_classes_that_hide_differences_are_found() -> None:
     assert verdicts_of(1, blind=0.3)[2] == HOLDS
     assert verdicts_of(1, blind=0.0)[2] == CLOSE
+
+
+def test_one_choice_of_classes_at_a_level_or_another_judge_cannot_test_the_second_principle() -> (
+    None
+):
+    compared = {n: resampled(0.5 + np.eye(30) / 2, 0.01, i) for i, n in enumerate(FACTS.index)}
+    compared |= {"evaluation": resampled(0.5 + np.eye(30) / 2, 0.01, 99)}
+    roles = {"reference_proxy": "low", "estimator": "biased"}
+    pairs = pd.DataFrame(columns=PAIRS)
+    single = FACTS.drop(index=["few b", "few c"])
+    for facts, judge in ((single, "evaluation"), (FACTS, "low")):
+        table = principles_table(compared, facts, MECHANISMS, SETS, pairs, judge=judge, **roles)
+        assert table["verdict"][1] == UNTESTABLE
+        assert "two random choices" in table["test"][1]
+
+
+def test_which_classes_were_chosen_is_part_of_the_interval() -> None:
+    """Choices that differ among themselves as much as the levels do leave it open."""
+    rng = np.random.default_rng(3)
+    truth = 0.6 + np.add.outer(own := rng.normal(0, 0.05, 30), own)
+    noise = {"many a": 0.02, "many b": 0.3, "few a": 0.1, "few b": 0.4, "evaluation": 0}
+    compared = {
+        n: resampled(truth + symmetric(rng, 30, size)[0], 0.001, i)
+        for i, (n, size) in enumerate(noise.items())
+    }
+    names = [*noise][:4]
+    found = difference_of_levels(compared, names[:2], names[2:], "evaluation", SETS)
+    low, high = found.interval(models=False)
+    assert low < 0 < high
+    assert found.value > 0
 
 
 def test_ratios_that_differ_hold_either_way_and_equal_ones_do_not() -> None:

@@ -110,7 +110,7 @@ def test_regret_is_what_the_judge_s_own_choice_would_gain():
     judges = {"low": proxies["low"], "held out": cka_like(14, 7)}
     means = {name: all_means(matrix, 4) for name, matrix in {**proxies, **judges}.items()}
     chosen = {name: max(means[name], key=means[name].get) for name in proxies}
-    certain = {name: np.array([matrix] * 2) for name, matrix in judges.items()}
+    certain = {name: np.array([[matrix] * 2] * 2) for name, matrix in judges.items()}
     table = regret_table(chosen, judges, certain).set_index(["chosen_on", "judged_on"])
     for (proxy, judge), row in table.iterrows():
         score = means[judge][chosen[proxy]]
@@ -128,10 +128,29 @@ def test_among_equal_models_no_choice_is_regretted():
         rng = np.random.default_rng(seed)
         images = 0.5 + 0.5 * rng.standard_normal((100, 30, 30))
         images = (images + images.swapaxes(1, 2)) / 2
-        halves = np.array([images[rng.permutation(100)[:50]].mean(axis=0) for _ in range(20)])
+        orders = np.array([rng.permutation(100).reshape(2, 50) for _ in range(20)])
+        halves = images[orders].mean(axis=2)
         choices = {str(first): range(first, first + 5) for first in range(0, 30, 5)}
         table = regret_table(choices, {"judge": images.mean(axis=0)}, {"judge": halves})
         regrets.append(table[["optimistic", "regret"]].mean())
     optimistic, regret = np.mean(regrets, axis=0)
     assert optimistic > 0.02
     assert abs(regret) < 0.2 * optimistic
+
+
+def test_the_regret_of_a_set_is_not_known_where_the_judge_s_images_chose_it_or_have_no_halves():
+    judges = {"a": cka_like(9, 0), "b": cka_like(9, 1), "c": cka_like(9, 2)}
+    halves = {name: np.array([[matrix] * 2] * 2) for name, matrix in judges.items()} | {"c": None}
+    choices = {"a": (0, 1, 2), "both": (1, 2, 3)}
+    table = regret_table(choices, judges, halves, own={"a": ["a"], "both": ["a", "b"]})
+    known = table.loc[table["regret"].notna(), ["chosen_on", "judged_on"]]
+    assert known.to_numpy().tolist() == [["a", "b"]]
+    assert table["score"].notna().all()
+
+
+def test_one_draw_on_which_a_model_s_cka_is_undefined_does_not_count():
+    matrix = cka_like(9, 0)
+    halves = np.array([[matrix] * 2] * 3)
+    whole = regret_table({"x": (0, 1, 2)}, {"j": matrix}, {"j": halves})
+    halves[1, 1, 4] = np.nan
+    assert regret_table({"x": (0, 1, 2)}, {"j": matrix}, {"j": halves}).equals(whole)
