@@ -45,6 +45,125 @@ runs = "runs/demo"  # folder of the results; not given: runs/<profile>
 store = "runs/store"  # folder of features and weights, shared, by key
 resamples = 200  # random nine tenths of the images, from which standard errors come
 larger = {"cifar100_like": 2000}  # more images of a proxy, for its learning curve alone
+calibration_proxies = {  # further image sets, by which proxies are compared and nothing is ever chosen
+    "pixels_4": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": "all",
+        "resolution": 4,
+        "cells": None,
+    },
+    "pixels_8": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": "all",
+        "resolution": 8,
+        "cells": None,
+    },
+    "pixels_16": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": "all",
+        "resolution": 16,
+        "cells": None,
+    },
+    "pixels_32": {
+        "number": 250,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": "all",
+        "resolution": 32,
+        "cells": None,
+    },
+    "classes_2a": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["hubble", "ihc"],
+        "resolution": 32,
+        "cells": 4,
+    },
+    "classes_2b": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["brick", "coins"],
+        "resolution": 32,
+        "cells": 4,
+    },
+    "classes_2c": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "motorcycle"],
+        "resolution": 32,
+        "cells": 4,
+    },
+    "classes_4a": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["camera", "cell", "grass", "motorcycle"],
+        "resolution": 32,
+        "cells": 2,
+    },
+    "classes_4b": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["brick", "china", "clock", "coins"],
+        "resolution": 32,
+        "cells": 2,
+    },
+    "classes_4c": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["coffee", "flower", "hubble", "rocket"],
+        "resolution": 32,
+        "cells": 2,
+    },
+    "classes_8a": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["astronaut", "cell", "china", "grass", "gravel", "hubble", "ihc", "motorcycle"],
+        "resolution": 32,
+        "cells": 1,
+    },
+    "classes_8b": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["brick", "chelsea", "clock", "coffee", "coins", "flower", "moon", "page"],
+        "resolution": 32,
+        "cells": 1,
+    },
+    "classes_8c": {
+        "number": 160,
+        "seed": 1,
+        "kind": "patches",
+        "split": "proxy_full",
+        "classes": ["brick", "cell", "chelsea", "coins", "flower", "gravel", "motorcycle", "page"],
+        "resolution": 32,
+        "cells": 1,
+    },
+}
 curve_sizes = [50, 100, 200, 500, 1000, 2000, 5000]  # numbers of images in the learning curve
 seed = 0  # seed of the search and of the figures
 device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or several: cuda:0,cuda:1
@@ -101,7 +220,7 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 # The subsets are taken from the Gram matrices that are there already. Where these are too large for the memory, smaller subsets are
 # computed from the features, the debiased estimator's spread stands for both, and there is no jackknife. In the same pass smaller samples
 # are drawn, for the learning curves of `4_calibrate`; the largest sizes are drawn only a few times. A GPU is then advisable. A larger set
-# of images, which serves the curve alone, gets half of the subsets.
+# of images, which serves the curve alone, and the calibration proxies get half of the subsets, and no halves.
 #
 # **Chance** is the value that is left when one model's images are shuffled: what unrelated models would have. Mean and deviation over
 # all shuffles are known in closed form, so nothing is shuffled.
@@ -111,7 +230,8 @@ index.pivot(index="model", columns="images", values="d").describe().loc[["count"
 
 # %%
 where = device_of_arithmetic(device)
-fewer = {larger_name(proxy): max(20, resamples // 2) for proxy in larger}
+aside = {*map(larger_name, larger), *calibration_proxies}  # on which nothing is chosen or judged
+fewer = max(20, resamples // 2)
 manifests = {name: pd.read_csv(Path(runs) / "images" / f"{name}.csv") for name in sets}
 seeds = joint_seeds({n: list(t["image_identifier"]) for n, t in manifests.items()}, seed)
 pd.Series(seeds, name="seed of the draws")
@@ -128,9 +248,9 @@ for name in track(sets, "CKA of all pairs"):
         names=list(rows["model"]),
         identifiers=[images_of(store, file) for file in rows["file"]],
         groups=groups_of(manifests[name]),
-        resamples=fewer.get(name, resamples),
+        resamples=fewer if name in aside else resamples,
         sizes=curve_sizes,
-        halves=0 if name in fewer else HALVES,
+        halves=0 if name in aside else HALVES,
         seed=seeds[name],  # other images are drawn apart, as they are apart
         device=where,
     )

@@ -846,7 +846,7 @@ table(
 # Where the ratio is far from 1, few images carry the score, and the larger of the two errors is the one to believe.
 #
 # Few images may also carry all that is said of *one model*. CKA weighs an image by the size of its features to the fourth power, so a model that answers some images far
-# more strongly than the rest lives by those. [@tbl:influence] names each group of images (a cell of a photograph, or an image) without which a model's mean CKA with all
+# more strongly than the rest lives by those. The next table names each group of images (a cell of a photograph, or an image) without which a model's mean CKA with all
 # others would be another one.
 
 # %%
@@ -875,7 +875,7 @@ for line in identifiers_text(firmer.influence):
 
 # %% [markdown]
 # What such a model says of a proxy it says by those images:
-# the correlations of [@tbl:by-pool] and [@tbl:quality] are therefore also given without the one model that matters most, and an interval that holds both of a model's values
+# the correlations of [@sec:what-a-proxy-score-predicts] are therefore also given without the one model that matters most, and an interval that holds both of a model's values
 # is wide because it is right.
 #
 # Whether one set leads another is a question of its own. Both are scored on the same images, so what an image adds to both cancels, and the

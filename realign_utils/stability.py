@@ -23,7 +23,7 @@ from realign_utils.swaps import (
     preference,
 )
 
-HALVES = 50
+HALVES = 30
 """Pairs of halves of the judge's images over which a regret is averaged."""
 
 
