@@ -242,8 +242,8 @@ Image(f"{stem}.png", retina=True)
 
 # %% [markdown]
 # The axis does not start at zero; the points, not lengths, are compared. A spread of the means that is small against the ranges says
-# that no member is an outlier, though single pairs may differ much. The paper calls a spread of 0.07 narrow; here, on images by which the set
-# was not chosen:
+# that no member is an outlier, though single pairs may differ much. The paper calls a spread of 0.07 narrow, of its 20 models. A smaller set
+# has a smaller spread by nature, and is not judged by that; a set of as many models is, on images by which it was not chosen:
 
 # %%
 show_claim("spread_narrow", study)

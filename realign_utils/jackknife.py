@@ -26,7 +26,7 @@ def jackknife(
 
     Equation (1) of `realign_utils.uncertainty` with all n subsets of s = n − 1 images is Tukey's
     jackknife. An image, or a group of images, is taken out of the sums over all, which costs a few
-    products of (m, n) matrices for each: in all as much as some 30 resamples (138 models, 500 images;
+    products of (m, n) matrices for each: in all as much as some 60 resamples (138 models, 500 images;
     both estimators together), and less with groups.
 
     Parameters
