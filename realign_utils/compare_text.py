@@ -72,7 +72,13 @@ def _verdict(found: RunDifference) -> str:
 def _part(title: str, told: Iterable[str]) -> list[str]:
     lines = list(told)
     if not lines:
-        return ["why: nothing on record explains a change"] if title == "why" else []
+        return (
+            [
+                "why: nothing on record explains a change (a notebook that is run by itself leaves no record)"
+            ]
+            if title == "why"
+            else []
+        )
     more = [f"  ... and {len(lines) - MOST} more"] if len(lines) > MOST else []
     return [f"{title}:", *(f"  {line}" for line in lines[:MOST]), *more]
 
