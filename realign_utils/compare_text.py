@@ -12,6 +12,10 @@ from realign_utils.compare_runs import RunDifference
 MOST = 12
 """Lines of one kind, at most; the JSON has all."""
 
+UNEXPLAINED = (
+    "why: nothing on record explains a change (a notebook that is run by itself leaves no record)"
+)
+
 
 def lines_of(found: RunDifference) -> list[str]:
     """What changed, the most important first, and why.
@@ -72,13 +76,7 @@ def _verdict(found: RunDifference) -> str:
 def _part(title: str, told: Iterable[str]) -> list[str]:
     lines = list(told)
     if not lines:
-        return (
-            [
-                "why: nothing on record explains a change (a notebook that is run by itself leaves no record)"
-            ]
-            if title == "why"
-            else []
-        )
+        return [UNEXPLAINED] if title == "why" else []
     more = [f"  ... and {len(lines) - MOST} more"] if len(lines) > MOST else []
     return [f"{title}:", *(f"  {line}" for line in lines[:MOST]), *more]
 
