@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, isqrt
 from typing import Any
 
@@ -68,7 +69,11 @@ class GramStack:
         return GramStack(names, self.grams[places], self.diagonal[places], self.scales[places])
 
     def sums(self) -> GramSums:
-        """The three sums over all images."""
+        """The three sums over all images, computed once."""
+        return self._sums
+
+    @cached_property
+    def _sums(self) -> GramSums:
         with float32_products(tf32=False):
             products = inner_products(self.grams.flatten(1))
         row_sums = self.grams.sum(2).double()
