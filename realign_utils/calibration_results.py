@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from realign_utils.errors import UserError
 from realign_utils.figure_style import number
 from realign_utils.intervals import ERROR, FAILS, HOLDS
+from realign_utils.results import read_table
 
 FILES = {
     "by_pool": "calibration_by_pool",
@@ -66,12 +66,10 @@ def read_calibration(runs: str | Path) -> CalibrationResults:
     UserError
         If a file is missing: one line that names the notebook that writes it.
     """
-    tables = {}
-    for attribute, name in FILES.items():
-        path = Path(runs) / f"{name}.csv"
-        if not path.is_file():
-            raise UserError(f"{path} is missing: run 4_calibrate first")
-        tables[attribute] = pd.read_csv(path)
+    tables = {
+        attribute: read_table(Path(runs) / f"{name}.csv", "4_calibrate")
+        for attribute, name in FILES.items()
+    }
     return CalibrationResults(**tables)
 
 

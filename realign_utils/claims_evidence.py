@@ -14,10 +14,10 @@ import pandas as pd
 
 from realign_utils.comparison import Comparison
 from realign_utils.comparison_files import RESAMPLES, read_comparison
-from realign_utils.errors import UserError
 from realign_utils.intervals import Sign, call
 from realign_utils.matrices import read_matrix
 from realign_utils.registry import choose, read_registry
+from realign_utils.results import read_table
 
 WRITTEN_BY = {
     "features.csv": "1_extract",
@@ -160,12 +160,9 @@ class Study:
 
     def table(self, file: str, index: str | None = None) -> pd.DataFrame:
         """A CSV of the run; a UserError that names the notebook to run where it is missing."""
-        path = Path(self.runs) / file
-        if not path.is_file():
-            raise UserError(f"{path} is missing: run {WRITTEN_BY[file.split('/')[0]]} first")
         if file not in self._kept:
-            is_empty = not path.read_text().strip()  # no failures: a file of no columns
-            self._kept[file] = pd.DataFrame() if is_empty else pd.read_csv(path)
+            notebook = WRITTEN_BY[file.split("/")[0]]
+            self._kept[file] = read_table(Path(self.runs) / file, notebook)
         return self._kept[file].set_index(index) if index else self._kept[file]
 
     def comparison(self, images: str) -> Comparison:

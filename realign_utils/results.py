@@ -84,25 +84,27 @@ def read_results(runs: str | Path) -> Results:
         If a file is missing: one line that names the notebook that writes it.
     """
     runs = Path(runs)
-    submissions = _read(runs / "submissions.csv", "3_select", index="submission")
+    submissions = read_table(runs / "submissions.csv", "3_select", index="submission")
     return Results(
         submissions=submissions,
-        calibration=_read(runs / "calibration.csv", "4_calibrate", index="submission"),
-        agreement=_read(runs / "rank_agreement.csv", "4_calibrate", index="proxy").iloc[:, 0],
-        families=_read(runs / "family_similarity.csv", "4_calibrate"),
-        intervals=_read(runs / "submission_intervals.csv", "4_calibrate"),
-        differences=_read(runs / "submission_differences.csv", "4_calibrate"),
-        curves=_read(runs / "learning_curve.csv", "4_calibrate"),
-        measures=_read(runs / "measures.csv", "4_calibrate"),
-        trajectories=_read(runs / "selection" / "trajectories.csv", "3_select"),
+        calibration=read_table(runs / "calibration.csv", "4_calibrate", index="submission"),
+        agreement=read_table(runs / "rank_agreement.csv", "4_calibrate", index="proxy").iloc[:, 0],
+        families=read_table(runs / "family_similarity.csv", "4_calibrate"),
+        intervals=read_table(runs / "submission_intervals.csv", "4_calibrate"),
+        differences=read_table(runs / "submission_differences.csv", "4_calibrate"),
+        curves=read_table(runs / "learning_curve.csv", "4_calibrate"),
+        measures=read_table(runs / "measures.csv", "4_calibrate"),
+        trajectories=read_table(runs / "selection" / "trajectories.csv", "3_select"),
         tables={
-            name: _read(runs / "submissions" / f"{name}.csv", "3_select")
+            name: read_table(runs / "submissions" / f"{name}.csv", "3_select")
             for name in submissions.index
         },
-        features=_read(runs / "features.csv", "1_extract"),
-        failures=_read(runs / "failures.csv", "1_extract"),
-        dropped=_read(runs / "zoo" / "dropped.csv", "0_zoo") if (runs / "zoo").is_dir() else _EMPTY,
-        device=", ".join(_read(runs / "device.csv", "1_extract")["device"]),
+        features=read_table(runs / "features.csv", "1_extract"),
+        failures=read_table(runs / "failures.csv", "1_extract"),
+        dropped=read_table(runs / "zoo" / "dropped.csv", "0_zoo")
+        if (runs / "zoo").is_dir()
+        else _EMPTY,
+        device=", ".join(read_table(runs / "device.csv", "1_extract")["device"]),
         record=json.loads((runs / "run.json").read_text()) if (runs / "run.json").is_file() else {},
     )
 
@@ -110,7 +112,22 @@ def read_results(runs: str | Path) -> Results:
 _EMPTY = pd.DataFrame(columns=["model", "accuracy", "reason"])
 
 
-def _read(path: Path, notebook: str, index: str | None = None) -> pd.DataFrame:
+def read_table(path: Path, notebook: str, index: str | None = None) -> pd.DataFrame:
+    """A CSV of a run; empty where it has no columns.
+
+    Parameters
+    ----------
+    path : path
+    notebook : str
+        That writes it, to be named where it is missing.
+    index : str, optional
+        Column that becomes the index.
+
+    Raises
+    ------
+    UserError
+        If the file is missing.
+    """
     if not path.is_file():
         raise UserError(f"{path} is missing: run {notebook} first")
     try:

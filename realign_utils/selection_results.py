@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from realign_utils.ablation import beside_random_pools
-from realign_utils.errors import UserError
 from realign_utils.figure_style import number
+from realign_utils.results import read_table
 
 CONTESTED = (0.05, 0.95)
 """Shares of best sets between which a model's place counts as contested."""
@@ -53,18 +53,14 @@ def read_selection(runs: str | Path) -> SelectionResults:
         If a file is missing: one line that names the notebook that writes it.
     """
     runs = Path(runs)
-    late = {name: _read(runs / f"{name}.csv", "4_calibrate") for name in ("pools", "homogeneity")}
+    late = {
+        name: read_table(runs / f"{name}.csv", "4_calibrate") for name in ("pools", "homogeneity")
+    }
     early = {
-        name: _read(runs / "selection" / f"{name}.csv", "3_select")
+        name: read_table(runs / "selection" / f"{name}.csv", "3_select")
         for name in ("choices", "membership", "alternatives")
     }
-    return SelectionResults(**late, **early, regret=_read(runs / "regret.csv", "4_calibrate"))
-
-
-def _read(path: Path, notebook: str) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"{path} is missing: run {notebook} first")
-    return pd.read_csv(path)
+    return SelectionResults(**late, **early, regret=read_table(runs / "regret.csv", "4_calibrate"))
 
 
 def pools_shown(pools: pd.DataFrame, reference_proxy: str, judge: str | None) -> pd.DataFrame:
