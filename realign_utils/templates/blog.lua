@@ -7,16 +7,7 @@ local sections = {} -- identifier of a heading of the post -> its text
 local shown = {} -- labels of the figures and tables of the post
 local works = {}
 
-local function fail(what, value, allowed)
-  error("USER" .. pandoc.json.encode({ what = what, value = value, allowed = allowed }))
-end
-
-local function sorted_keys(set)
-  local keys = pandoc.List({})
-  for key in pairs(set) do keys:insert(key) end
-  keys:sort()
-  return keys
-end
+local fail = dofile(pandoc.path.join({ pandoc.path.directory(PANDOC_SCRIPT_FILE), "names.lua" })).fail
 
 -- "Figure 2"; what the post leaves out is named as the report's.
 local function name_of(id)
@@ -25,7 +16,7 @@ local function name_of(id)
     if heading then return "the section “" .. heading .. "”" end
     return "the report’s section “" .. id:sub(5):gsub("-", " ") .. "”"
   end
-  if not names[id] then fail("label", id, sorted_keys(names)) end
+  if not names[id] then fail("label", id, names) end
   return names[id] .. (shown[id] and "" or " of the report")
 end
 
@@ -35,7 +26,7 @@ local function reference(cite)
     if citation.id:match("^%a+:") then
       told:insert((name_of(citation.id)))
     elseif not works[citation.id] then
-      fail("citation", citation.id, sorted_keys(works))
+      fail("citation", citation.id, works)
     end
   end
   return #told > 0 and pandoc.Str(table.concat(told, ", ")) or nil

@@ -13,16 +13,7 @@ local FIRST_ROWS = 3 -- of a table that breaks, on the page on which it begins
 local labels = {} -- label -> name
 local works = {} -- keys of the bibliography, as a set
 
-local function fail(what, value, allowed)
-  error("USER" .. pandoc.json.encode({ what = what, value = value, allowed = allowed }))
-end
-
-local function sorted_keys(set)
-  local keys = pandoc.List({})
-  for key in pairs(set) do keys:insert(key) end
-  keys:sort()
-  return keys
-end
+local fail = dofile(pandoc.path.join({ pandoc.path.directory(PANDOC_SCRIPT_FILE), "names.lua" })).fail
 
 local function raw(text, inline)
   return (inline and pandoc.RawInline or pandoc.RawBlock)(is_html and "html" or "typst", text)
@@ -127,11 +118,11 @@ local function reference(cite)
     local id = citation.id
     local kind = id:match("^(%a+):")
     if kind == "fig" or kind == "tbl" or kind == "sec" then
-      if not labels[id] then fail("label", id, sorted_keys(labels)) end
+      if not labels[id] then fail("label", id, labels) end
       if #links > 0 then links:insert(pandoc.Str(", ")) end
       links:insert(pandoc.Link(labels[id], "#" .. id:gsub("^sec:", "")))
     elseif not works[id] then
-      fail("citation", id, sorted_keys(works))
+      fail("citation", id, works)
     end
   end
   return #links > 0 and links or nil
