@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -68,12 +69,23 @@ def train_each(
         The model, in the order in which they end, and its record: ``accuracy`` (fraction),
         ``seconds`` (of one processor), ``weights_sha256``; or ``reason``, if its training failed.
     """
+    with TemporaryDirectory() as folder:
+        lessons = [Path(folder, f"{name}.npz") for name in ("training", "validation")]
+        for path, lesson in zip(lessons, (training, validation), strict=True):
+            np.savez(path, pixels=lesson.pixels, targets=lesson.targets)
+        yield from _train_each(tasks, lessons, processes)
+
+
+def _train_each(
+    tasks: list[Task], lessons: list[Path], processes: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     unfinished = {task.row.name: task for task in tasks}
     with ProcessPoolExecutor(
         min(processes, len(tasks) or 1),
         mp_context=multiprocessing.get_context("spawn"),  # a forked torch may hang
         initializer=_prepare,
-        initargs=(training, validation),
+        # Files, not their content: a process must have read that before the next is started.
+        initargs=lessons,
     ) as pool:
         futures: dict[Future, str] = {}
         try:
@@ -91,7 +103,7 @@ def train_each(
         yield tasks[0].row.name, {"reason": "training failed: its process was killed (memory?)"}
     else:
         for task in unfinished.values():
-            yield from train_each([task], training, validation, 1)
+            yield from _train_each([task], lessons, 1)
 
 
 def _outcome(future: Future) -> dict[str, Any]:
@@ -104,11 +116,11 @@ def _outcome(future: Future) -> dict[str, Any]:
         return {"reason": f"training failed: {type(error).__name__}: {reason}"}
 
 
-def _prepare(*lessons: Lesson) -> None:
+def _prepare(*lessons: Path) -> None:
     """Make a new process ready: one thread, the images at hand, and an end with its parent's."""
     torch.set_num_threads(1)  # more threads than cores was seen 30 times slower
     global _lessons  # what a process was sent once, it can only keep so
-    _lessons = lessons
+    _lessons = [Lesson(**np.load(lesson, allow_pickle=False)) for lesson in lessons]
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
