@@ -133,7 +133,7 @@ def upper_tiles(n: int, side: int) -> list[tuple[slice, slice]]:
 
 def all_pairs(features: list[torch.Tensor], repeats: int) -> list[Row]:
     n, dimensions = len(features[0]), [x.shape[1] for x in features]
-    way = plan(n, dimensions)
+    way = plan(n, dimensions, device=features[0].device)
     bare = bare_products([x - x.mean(0) for x in features], upper_tiles(n, way.block))
     # In turns, many times: it takes a second, and the ratio of two fastest runs wants a quiet one.
     whole, products = fastest([lambda: cka_matrix(features), bare], 4 * repeats)
@@ -230,7 +230,7 @@ def many_images(m: int, n: int, device: str) -> list[Row]:
     dimensions = [DIMENSIONS[place % len(DIMENSIONS)] for place in range(m)]
     starts = [97 * place % (source.shape[1] - max(DIMENSIONS)) for place in range(m)]
     features = [source[:, start : start + d] for start, d in zip(starts, dimensions, strict=True)]
-    way = plan(n, dimensions)
+    way = plan(n, dimensions, device=device)
     name = f"{m} models, n = {n:,}"
     found: list[torch.Tensor] = []
     run = partial(fastest, [lambda: found.append(cka_matrix(features))], 1)

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 
 from realign_utils.errors import UserError
-from realign_utils.model_features import PART, ModelFeatures, blocks_of, check_features
+from realign_utils.model_features import (
+    PART,
+    ModelFeatures,
+    blocks_of,
+    check_features,
+    grouped,
+    part_of,
+)
 
 MEMORY = 2 * 10**9
 """Bytes that the engine may use beside the features, unless told otherwise."""
@@ -103,7 +110,12 @@ class Plan:
     reads: int
 
 
-def plan(n: int, dimensions: Sequence[int], memory: int = MEMORY) -> Plan:
+def plan(
+    n: int,
+    dimensions: Sequence[int],
+    memory: int = MEMORY,
+    device: str | torch.device = "cpu",
+) -> Plan:
     """Choose the route with fewer operations among those that the memory allows.
 
     With D the sum of the m feature dimensions and tiles of t images, the upper tiles of the Gram
@@ -119,6 +131,8 @@ def plan(n: int, dimensions: Sequence[int], memory: int = MEMORY) -> Plan:
         The models' feature dimensions.
     memory : int, optional
         Bytes to use beside the features.
+    device : str or torch.device, optional
+        What is computed at a time is more on a GPU.
 
     Returns
     -------
@@ -129,13 +143,13 @@ def plan(n: int, dimensions: Sequence[int], memory: int = MEMORY) -> Plan:
     UserError
         If the memory does not suffice for tiles of 32 images.
     """
-    m, total = len(dimensions), sum(dimensions)
-    beside = 16 * PART
+    m, total, part = len(dimensions), sum(dimensions), part_of(torch.device(device))
+    beside = 16 * part
     tile = min(ceil(n / 2), isqrt(max(0, memory - beside) // (4 * m)))
     if tile < min(ceil(n / 2), 32):
         needed = 4 * m * 32**2 + beside
         raise UserError(f"memory of {memory} bytes is too small for {m} models; {needed} will do")
-    rows = max(1, PART // total)
+    rows = max(1, part // total)
     tiles = Plan(
         route="gram",
         block=tile,
@@ -169,16 +183,18 @@ def gram_sums(
     Other parameters, and errors, as in `realign_utils.cka.cka_matrix`.
     """
     models = check_features(features, names, device, images, identifiers)
-    n, m = models[0].shape[0], len(models)
-    way = plan(n, [model.shape[1] for model in models], memory)
+    (_, n, _), m, device = models[0].shape, len(models), models[0].device
+    way = plan(n, [model.shape[2] for model in models], memory, device)
     products, row_sums, diagonal = (
-        torch.zeros(m, size, dtype=torch.float64, device=models[0].device) for size in (m, n, n)
+        torch.zeros(m, size, dtype=torch.float64, device=device) for size in (m, n, n)
     )
+    groups, order = grouped(models, way.block)
     with float32_products(tf32):
         add = _add_gram_tiles if way.route == "gram" else _add_feature_products
-        add(models, way.block, products, row_sums, diagonal)
-    names, scales = _names_and_scales(models)
-    return GramSums(names, products, row_sums, diagonal, scales)
+        add(groups, way.block, products, row_sums, diagonal)
+    scales, back = _scales(groups), torch.tensor(order).argsort().to(device)
+    names = tuple(model.names[0] for model in models)
+    return GramSums(names, products[back][:, back], row_sums[back], diagonal[back], scales[back])
 
 
 def gram_stack(
@@ -191,40 +207,41 @@ def gram_stack(
 ) -> GramStack:
     """All Gram matrices at once; parameters and errors as in `realign_utils.cka.cka_matrix`."""
     models = check_features(features, names, device, identifiers=identifiers)
-    n = models[0].shape[0]
+    n = models[0].shape[1]
+    groups, order = grouped(models, n)
     grams = torch.empty(len(models), n, n, device=models[0].device)
     with float32_products(tf32):
-        for model, gram in zip(models, grams, strict=True):
-            model.gram_tile(slice(0, n), slice(0, n), out=gram)
+        _fill(grams, groups, slice(0, n), slice(0, n))
+    scales, back = _scales(groups), torch.tensor(order).argsort().to(grams.device)
+    if order != sorted(order):
+        grams, scales = grams[back], scales[back]
     diagonal = grams.diagonal(dim1=1, dim2=2).double()
     grams.diagonal(dim1=1, dim2=2).zero_()
-    names, scales = _names_and_scales(models)
-    return GramStack(names, grams, diagonal, scales)
+    return GramStack(tuple(model.names[0] for model in models), grams, diagonal, scales)
 
 
-def _names_and_scales(models: list[ModelFeatures]) -> tuple[tuple[str, ...], torch.Tensor]:
-    # Only now, so that a GPU need not wait for the check of each model before the next.
-    for model in models:
-        model.refuse_bad_values()
-    return tuple(model.name for model in models), torch.stack([model.scale for model in models])
+def _scales(groups: list[ModelFeatures]) -> torch.Tensor:
+    # Only now, so that a GPU need not wait for the check of each group before the next.
+    for group in groups:
+        group.refuse_bad_values()
+    return torch.cat([group.scales for group in groups])
 
 
 def _add_gram_tiles(
-    models: list[ModelFeatures],
+    groups: list[ModelFeatures],
     side: int,
     products: torch.Tensor,
     row_sums: torch.Tensor,
     diagonal: torch.Tensor,
 ) -> None:
     """A tile of all models is built, used for all pairs and dropped; only upper tiles are built."""
-    blocks = list(blocks_of(models[0].shape[0], side))
-    space = torch.empty(len(models) * side**2, device=products.device)
+    m, blocks = len(products), list(blocks_of(groups[0].shape[1], side))
+    space = torch.empty(m * side**2, device=products.device)
     for place, rows in enumerate(blocks):
         for columns in blocks[place:]:
             height, width = rows.stop - rows.start, columns.stop - columns.start
-            tiles = space[: len(models) * height * width].view(len(models), height, width)
-            for model, tile in zip(models, tiles, strict=True):
-                model.gram_tile(rows, columns, out=tile)
+            tiles = space[: m * height * width].view(m, height, width)
+            _fill(tiles, groups, rows, columns)
             if rows == columns:
                 diagonal[:, rows] = tiles.diagonal(dim1=1, dim2=2)
                 tiles.diagonal(dim1=1, dim2=2).zero_()
@@ -234,8 +251,15 @@ def _add_gram_tiles(
             products += inner_products(tiles.flatten(1)) * (1 if rows == columns else 2)
 
 
+def _fill(tiles: torch.Tensor, groups: list[ModelFeatures], rows: slice, columns: slice) -> None:
+    """Write the Gram tiles of all models, in their order."""
+    sizes = [len(group.names) for group in groups]
+    for group, some in zip(groups, tiles.split(sizes), strict=True):
+        group.gram_tiles(rows, columns, out=some)
+
+
 def _add_feature_products(
-    models: list[ModelFeatures],
+    groups: list[ModelFeatures],
     block: int,
     products: torch.Tensor,
     row_sums: torch.Tensor,
@@ -244,23 +268,29 @@ def _add_feature_products(
     """Σ_ij K_ij L_ij = ‖Xᵀ Y‖²: the models' features side by side, a block of images at a time."""
     # In float64: the diagonals are taken off at the end, and where one image is far from all others
     # nearly nothing else is in the sums; what is left would be float32's rounding.
-    n, sizes = models[0].shape[0], [model.shape[1] for model in models]
+    (_, n, _), sizes = groups[0].shape, [group.shape[2] for group in groups for _ in group.names]
     cross = torch.zeros(sum(sizes), sum(sizes), dtype=torch.float64, device=products.device)
     totals = torch.zeros(sum(sizes), dtype=torch.float64, device=products.device)
     for rows in blocks_of(n, block):
-        parts = [model.centred(rows, slice(0, model.shape[1])) for model in models]
-        beside = torch.cat(parts, 1).double()
+        beside = torch.cat(_each(groups, rows), 1).double()
         cross.addmm_(beside.T, beside)
         totals += beside.sum(0)
     for rows in blocks_of(n, block):
-        for place, (model, total) in enumerate(zip(models, totals.split(sizes), strict=True)):
-            part = model.centred(rows, slice(0, model.shape[1])).double()
+        for place, (part, total) in enumerate(
+            zip(_each(groups, rows), totals.split(sizes), strict=True)
+        ):
+            part = part.double()
             diagonal[place, rows] = part.square().sum(1)
             row_sums[place, rows] = part @ total - diagonal[place, rows]
     for place, strip in enumerate(cross.split(sizes)):
         squares = strip.square_().sum(0)
         products[place] = torch.stack([part.sum() for part in squares.split(sizes)])
     products -= diagonal @ diagonal.T
+
+
+def _each(groups: list[ModelFeatures], rows: slice) -> list[torch.Tensor]:
+    """Every model's centred features of some images, (rows, d)."""
+    return [model for group in groups for model in group.centred(rows, slice(0, group.shape[2]))]
 
 
 def inner_products(rows: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,7 @@ def mutual_knn(
         (m, m), float64, from 0 to 1.
     """
     models = check_features(features, names, device, identifiers=identifiers)
-    n = models[0].shape[0]
+    n = models[0].shape[1]
     k = min(10, (n - 1) // 2) if k is None else k
     if not 1 <= k < n:
         raise UserError(f"{k} nearest neighbours; from 1 to {n - 1} are possible with {n} images")
@@ -118,11 +118,11 @@ def mutual_knn(
 def _cosines(model: ModelFeatures) -> torch.Tensor:
     """Cosine similarity of images, (n, n) in float64; −∞ to themselves."""
     model.refuse_bad_values()
-    n, d = model.shape
+    _, n, d = model.shape
     everyone = slice(0, n)
     gram = torch.zeros(n, n, dtype=torch.float64, device=model.device)
     for dimensions in blocks_of(d, 8192):
-        part = model.raw(everyone, dimensions).double() * model.scale
+        part = model.raw(everyone, dimensions)[0].double() * model.scales
         gram.addmm_(part, part.T)
     norms = (
         gram.diagonal().sqrt().clamp_min(1e-150)
@@ -167,10 +167,10 @@ def procrustes(
 def _factor(model: ModelFeatures) -> torch.Tensor:
     """F of min(n, d) columns, float64, with F Fᵀ = X Xᵀ / ‖X‖²; ‖X‖ is the Frobenius norm."""
     model.refuse_bad_values()
-    n, d = model.shape
+    _, n, d = model.shape
     gram = torch.zeros(n, n, dtype=torch.float64, device=model.device)
     for dimensions in blocks_of(d, 8192):
-        part = model.centred(slice(0, n), dimensions).double()
+        part = model.centred(slice(0, n), dimensions)[0].double()
         part -= part.mean(0)
         gram.addmm_(part, part.T)
     values, vectors = torch.linalg.eigh(gram)

@@ -1,4 +1,4 @@
-"""One model's features on many images: checked, and centred and scaled part by part."""
+"""Models' features on many images: checked, and centred and scaled part by part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import torch
 from realign_utils.errors import UserError
 
 PART = 2**22
-"""Entries of a feature matrix that are centred at a time."""
+"""Entries of feature matrices that are centred at a time, on the CPU."""
+PART_OF_GPU = 2**25
+"""The same on a GPU, which is idle while it is told what to do: it wants more at a time."""
 _ENOUGH = 128  # images of a part whose mean is its centre
 
 
@@ -23,51 +25,95 @@ def blocks_of(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(n, start + size)) for start in range(0, n, size))
 
 
+def part_of(device: torch.device) -> int:
+    """Entries of feature matrices that are centred at a time."""
+    return PART if device.type == "cpu" else PART_OF_GPU
+
+
+def room_of(device: torch.device) -> int:
+    """Entries of several models' features that are brought together."""
+    return 0 if device.type == "cpu" else PART_OF_GPU
+
+
 class ModelFeatures:
-    """One model's features: checked, and centred and scaled part by part."""
+    """Features of one model, or of several of one feature dimension side by side.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The g models.
+    matrices : sequence of g array_like
+        Each (N, d), all of one type; memory-mapped files are read part by part.
+    device : torch.device
+        On which everything is computed.
+    images : numpy.ndarray or None
+        Rows of the matrices, length n; None means all.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (g, n, d).
+    """
 
     def __init__(
         self,
-        name: str,
-        matrix: np.ndarray | torch.Tensor,
+        names: Sequence[str],
+        matrices: Sequence[np.ndarray | torch.Tensor],
         device: torch.device,
         images: np.ndarray | None,
     ) -> None:
-        self.name, self.device = name, device
-        self.shape = (len(matrix) if images is None else len(images), matrix.shape[1])
-        self._matrix, self._images = matrix, images
+        self.names, self.device = tuple(names), device
+        n, d = matrices[0].shape
+        self.shape = (len(matrices), n if images is None else len(images), d)
+        self._matrices, self._images, self._part = tuple(matrices), images, part_of(device)
+
+    @classmethod
+    def beside(cls, models: Sequence[ModelFeatures]) -> ModelFeatures:
+        """Several of one dimension as one."""
+        names = [name for model in models for name in model.names]
+        matrices = [matrix for model in models for matrix in model._matrices]
+        return cls(names, matrices, models[0].device, models[0]._images)
 
     @property
-    def scale(self) -> torch.Tensor:
-        """By which features are multiplied: one over the largest deviation; (), float64."""
-        return 1 / self._shift_and_spread[1].double()
+    def spreads(self) -> torch.Tensor:
+        """The largest deviation from the centre of each model, (g,)."""
+        return self._shifts_and_spreads[1]
+
+    @property
+    def scales(self) -> torch.Tensor:
+        """By which features are multiplied: one over the largest deviation; (g,), float64."""
+        return 1 / self.spreads.double()
 
     def refuse_bad_values(self) -> None:
         """Raise UserError if a value is not finite, or if all images have the same features."""
-        spread = self._shift_and_spread[1].item()
-        if not isfinite(spread):
-            raise UserError(f"{self.name}: features are not finite{self._first_bad_image()}")
-        if spread == 0:
-            n = self.shape[0]
-            raise UserError(f"{self.name}: features are constant, the same for all {n} images")
+        for place, spread in enumerate(self.spreads.tolist()):
+            name, n = self.names[place], self.shape[1]
+            if not isfinite(spread):
+                raise UserError(f"{name}: features are not finite{self._first_bad_image(place)}")
+            if spread == 0:
+                raise UserError(f"{name}: features are constant, the same for all {n} images")
 
-    def gram_tile(self, rows: slice, columns: slice, out: torch.Tensor) -> None:
-        """Write K_ij of some images i and j, (rows, columns) in float32, to `out`."""
-        width = max(1, PART // out.shape[1])
-        for place, dimensions in enumerate(blocks_of(self.shape[1], width)):
+    def gram_tiles(self, rows: slice, columns: slice, out: torch.Tensor) -> None:
+        """Write K_ij of some images i and j, (g, rows, columns) in float32, to `out`."""
+        width = max(1, self._part // (len(out) * out.shape[2]))
+        for place, dimensions in enumerate(blocks_of(self.shape[2], width)):
             left = self.centred(rows, dimensions)
             right = left if rows == columns else self.centred(columns, dimensions)
-            out.addmm_(left, right.T, beta=min(place, 1))
+            out.baddbmm_(left, right.mT, beta=min(place, 1))
 
     def centred(self, rows: slice, dimensions: slice) -> torch.Tensor:
-        """Features of some images less their mean, scaled: float32."""
-        shift, spread = self._shift_and_spread
-        return (self.raw(rows, dimensions) - shift[dimensions]).div_(spread).float()
+        """Features of some images less their mean, scaled: (g, rows, dimensions), float32."""
+        shifts, spreads = self._shifts_and_spreads
+        deviations = self.raw(rows, dimensions) - shifts[:, :, dimensions]
+        return deviations.div_(spreads[:, None, None]).float()
 
     def raw(self, rows: slice, dimensions: slice) -> torch.Tensor:
         """Features of some images as they are: float32, or float64 where they are that."""
-        chosen = rows if self._images is None else self._images[rows]
-        part = self._matrix[chosen, dimensions]
+        parts = [self._read(matrix, rows, dimensions) for matrix in self._matrices]
+        return parts[0][None] if len(parts) == 1 else torch.stack(parts)
+
+    def _read(self, matrix: Any, rows: slice, dimensions: slice) -> torch.Tensor:
+        part = matrix[rows if self._images is None else self._images[rows], dimensions]
         if isinstance(part, np.ndarray):
             part = torch.from_numpy(np.require(part, requirements=["C", "W"]))
         part = part.to(self.device)
@@ -75,37 +121,69 @@ class ModelFeatures:
         return part.to(torch.promote_types(part.dtype, least))
 
     @cached_property
-    def _shift_and_spread(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A centre of the images, (d,), and the largest deviation from it, ()."""
+    def _shifts_and_spreads(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A centre of the images, (g, 1, d), and the largest deviation from it, (g,)."""
         # Deviations from a typical image, not sums of the values: they lose nothing to a large
         # mean, and are exactly zero where all images have the same features. An image far from
         # the others has no part in the mean: the sums are exact for any centre near the images,
         # but one that such an image has pulled away would cost them their digits.
-        n, d = self.shape
+        g, n, d = self.shape
         step = max(1, (n - 1) // 8)
         sample = self.raw(slice(0, 8 * step + 1, step), slice(0, d))
-        sample = sample if n >= 9 else sample[torch.arange(9) % n]
-        typical = _middle(*_middle(*sample.view(3, 3, d)))
-        far = 10 * (sample - typical).abs().amax(1).median()
-        total = torch.zeros(d, dtype=torch.float64, device=self.device)
-        spread, near = torch.zeros_like(far), torch.zeros_like(far)
-        for rows in blocks_of(n, max(1, PART // d)):
+        sample = sample if n >= 9 else sample[:, torch.arange(9) % n]
+        middles = _middle(*sample.unflatten(1, (3, 3)).unbind(1))
+        typical = _middle(*middles.unbind(1))[:, None]
+        far = 10 * (sample - typical).abs().amax(2).median(1).values[:, None]
+        total = torch.zeros(g, 1, d, dtype=torch.float64, device=self.device)
+        spread, near = torch.zeros_like(far[:, 0]), torch.zeros_like(far)
+        for rows in blocks_of(n, max(1, self._part // (g * d))):
             deviation = self.raw(rows, slice(0, d)) - typical
-            size = torch.maximum(deviation.amax(1), -deviation.amin(1))
+            size = deviation.abs().amax(2)
             # The mean of some will do: the sums are exact for any centre near the images.
-            some = slice(0, None, max(1, len(deviation) // _ENOUGH))
-            weights = (size[some] <= far).to(size.dtype)
-            total += weights @ deviation[some]
-            near += weights.sum()
-            spread = torch.maximum(spread, size.max())
-        return typical + (total / near).to(typical.dtype), spread
+            every = max(1, size.shape[1] // _ENOUGH)
+            weights = (size[:, ::every] <= far).to(size.dtype)
+            total += weights[:, None] @ deviation[:, ::every]
+            near += weights.sum(1, keepdim=True)
+            spread = torch.maximum(spread, size.amax(1))
+        return typical + (total / near[:, None]).to(typical.dtype), spread
 
-    def _first_bad_image(self) -> str:
-        for row in range(self.shape[0]):
-            part = self.raw(slice(row, row + 1), slice(0, self.shape[1]))
+    def _first_bad_image(self, place: int) -> str:
+        model = ModelFeatures(
+            self.names[place : place + 1],
+            self._matrices[place : place + 1],
+            self.device,
+            self._images,
+        )
+        for row in range(self.shape[1]):
+            part = model.raw(slice(row, row + 1), slice(0, self.shape[2]))
             if not torch.isfinite(part).all():
                 return f": {(~torch.isfinite(part)).sum()} values of image {row} (counted from 0)"
         return ""
+
+
+def grouped(models: Sequence[ModelFeatures], images: int) -> tuple[list[ModelFeatures], list[int]]:
+    """On a GPU those of one dimension as one, while so many images of them fit its part.
+
+    There a small model's every operation takes less time than its launch. On the CPU, bringing the
+    features together would cost more than it saves.
+
+    Returns
+    -------
+    list of ModelFeatures, list of int
+        And the models' places in the order in which they now are.
+    """
+    room, order = room_of(models[0].device), list(range(len(models)))
+    if room:
+        order.sort(key=lambda place: models[place].shape[2])
+    groups: list[list[ModelFeatures]] = []
+    for place in order:
+        d = models[place].shape[2]
+        alike = bool(groups) and groups[-1][0].shape[2] == d
+        if alike and (len(groups[-1]) + 1) * images * d <= room:
+            groups[-1].append(models[place])
+        else:
+            groups.append([models[place]])
+    return [ModelFeatures.beside(group) for group in groups], order
 
 
 def _middle(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
@@ -142,7 +220,8 @@ def check_features(
         check_identifiers(names, identifiers, n)
     images = images if images is None else np.asarray(images)
     device = _device(names, matrices, device)
-    return [ModelFeatures(*pair, device, images) for pair in zip(names, matrices, strict=True)]
+    pairs = zip(names, matrices, strict=True)
+    return [ModelFeatures([name], [matrix], device, images) for name, matrix in pairs]
 
 
 def check_identifiers(names: Sequence[str], identifiers: Sequence[Any], n: int) -> None:

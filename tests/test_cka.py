@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from realign_utils import model_features
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_stack, gram_sums, hsic, plan, undefined
 from realign_utils.errors import UserError
 from realign_utils.jackknife import jackknife
+from realign_utils.model_features import check_features, grouped
 from realign_utils.uncertainty import resample
 
 SEEDS = [1, 2, 3]
@@ -221,6 +223,45 @@ def test_features_stay_as_they_were():
     copies = [x.copy() for x in features]
     cka_matrix(features)
     assert all(np.array_equal(x, copy) for x, copy in zip(features, copies, strict=True))
+
+
+@pytest.fixture(name="_brought_together")
+def models_of_one_dimension_are_brought_together(monkeypatch):
+    """As on a GPU."""
+    monkeypatch.setattr(model_features, "room_of", lambda device: 10**5)
+
+
+ALIKE = (40, 700, 40, 40, 3, 700, 40)
+
+
+@pytest.mark.parametrize("compute", [gram_sums, lambda features: gram_stack(features).sums()])
+@pytest.mark.parametrize("n", [5, 100, 400])
+def test_models_side_by_side_have_the_sums_of_each(compute, n, request):
+    features = scaled(make_features(1, n, ALIKE), np.float32([1, 1e4, 1, 1e-4, 1, 1, 1e30]))
+    alone = compute(features)
+    request.getfixturevalue("_brought_together")
+    together = compute(features)
+    assert together.names == alone.names
+    for name in ("products", "row_sums", "diagonal", "scales"):
+        given, expected = getattr(together, name), getattr(alone, name)
+        torch.testing.assert_close(given, expected, rtol=1e-6, atol=1e-6 * expected.abs().max())
+
+
+@pytest.mark.usefixtures("_brought_together")
+def test_models_of_one_dimension_are_brought_together_while_there_is_room():
+    models = check_features(make_features(1, 100, (40, 3, 40, 40, 700, 40)), None, "cpu")
+    for images, sizes in {20: [1, 4, 1], 1000: [1, 2, 2, 1], 10_000: [1] * 6}.items():
+        groups, order = grouped(models, images)
+        assert [group.shape[0] for group in groups] == sizes
+        assert order == [1, 0, 2, 3, 5, 4]
+
+
+@pytest.mark.usefixtures("_brought_together")
+def test_of_models_side_by_side_the_bad_one_is_named():
+    features = make_features(1, 100, ALIKE)
+    features[2][7, 5] = np.inf
+    with pytest.raises(UserError, match="model 2: features are not finite: 1 values of image 7"):
+        cka_matrix(features)
 
 
 def test_sums_of_some_images_are_those_of_their_features():
