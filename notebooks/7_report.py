@@ -402,6 +402,7 @@ figure(
     "fig:heatmap",
     number=2,
     source="notebooks/5_figures.ipynb",
+    width="88%",
 )
 
 # %% [markdown] tags=["blog"]
@@ -455,6 +456,7 @@ figure(
     "fig:map",
     number=5,
     source="notebooks/5_figures.ipynb",
+    width="88%",
 )
 
 # %% [markdown] tags=["blog"]

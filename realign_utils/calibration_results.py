@@ -242,10 +242,10 @@ def pairs_shown(pairs: pd.DataFrame) -> pd.DataFrame:
         steps = part.set_index("adjusted_for")
         plain, beside = steps.loc["nothing"], steps.loc["capacity"]
         row = {"of one": grouping, "images": images, "estimator": estimator}
-        row |= {"within": plain["within"], "between": plain["between"]}
+        row |= {"within": plain["within"]}
         for name, step in {"difference": plain, "at equal capacity": beside}.items():
             row[name] = with_reach(step["difference"], step["low"], step["high"], 3)
-        rows.append(row | _test(beside))
+        rows.append(row | {name: one for name, one in _test(beside).items() if name != "p"})
     table = pd.DataFrame(rows, columns=None if rows else ["of one", "estimator"])
     order = table.sort_values(["of one", "estimator"], ascending=[False, True], kind="stable")
     return order.reset_index(drop=True)
