@@ -279,7 +279,7 @@ Image(f"{stem}.png", retina=True)
 # intervals, over other images of the same kind.
 
 # %%
-real = "portal" if portal else "held-out images"
+real = "portal" if portal else "evaluation images"
 sure = pd.read_csv(Path(runs) / "submission_intervals.csv").query("estimator == @estimator")
 scatter = draw.calibration_scatter(calibration, list(proxies), real=real, intervals=sure)
 stem = draw.save(scatter, figures, "calibration")
@@ -378,7 +378,7 @@ Image(f"{stem}.png", retina=True)
 # ## Homogeneity, or capacity?
 #
 # Above, every pair of models: of one mechanism or of two, against how much their sizes differ and how large they are. Below, by how much pairs
-# of one kind are more alike, as it is and beside capacity.
+# of one kind are more alike, as it is and at equal capacity.
 
 # %%
 kinds, params = (known.loc[list(models), column] for column in ("mechanism", "params_m"))

@@ -236,20 +236,23 @@ best = scores[known].idxmax()
 
 # %% tags=["blog"]
 numbers = " and ".join(dict.fromkeys(str(source["number"] or "all") for source in proxies.values()))
+where = ", the portal's," if portal else ", on images by which no set was chosen,"
 text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align Challenge, on the profile *{profile}* ({title}).
-The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear CKA, and holds that sets
-of one kind of architecture keep their alignment on new images better than mixed sets do. Here {compared} of {tried} models
-were compared on {len(proxies)} proxies of {numbers} images each. The best {score_name} is
-{scores[known][best]:.4f}, of {best} ({scores["title"][best]}). {counts_sentence(card)} {against_sentence(card)}"""
+The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear centred kernel alignment
+(CKA), and holds that sets of one kind of architecture keep their alignment on new images better than mixed sets do. Here
+{compared} of {tried} models were compared on {len(proxies)} proxies, sets of {numbers} images on which sets of models are chosen.
+The best {score_name}{where * bool(scored)} is {scores[known][best]:.4f}, of {best}, “{scores["title"][best]}”. {counts_sentence(card)}
+{against_sentence(card)}"""
 display(Markdown(text.replace("\n", " ")))
 
 # %% [markdown] tags=["blog"]
 # ## Introduction
 #
 # Do independently trained networks come to represent images alike? The Re-Align Challenge makes the question a game: the Blue Team
-# selects models of a registry so that their pairwise CKA on held-out images is as high as possible. The paper under re-execution
-# computes CKA on two proxy sets of images, selects by a greedy search with local refinement, and reports that *architecture
-# homogeneity* predicts the real score better than the proxy score does.
+# selects models of a registry so that their pairwise similarity, by centred kernel alignment (CKA), is as high as possible on the
+# secret images of the challenge's portal: that is the *real* score. The paper under re-execution computes CKA on two *proxies*, sets of
+# images that stand in for the secret ones, selects by a greedy search with local refinement, and reports that *architecture homogeneity*
+# predicts the real score better than the proxy score does.
 #
 # The numbers below are this run's; the paper's stand in [@tbl:published-scores] and, claim by claim, in [@sec:which-of-the-papers-claims-hold].
 
@@ -277,11 +280,11 @@ display(Markdown(analogy.replace("\n", " ").replace("[", "").replace("]", "") if
 #
 # $$\bar{\rho}(\mathcal{M}) = \frac{2}{|\mathcal{M}|(|\mathcal{M}|-1)} \sum_{i<j} \text{CKA}(F_i, F_j),$$
 #
-# where $F_i$ is the matrix of penultimate features of model $i$, one row an image.
+# where $F_i$ is the matrix of penultimate features of model $i$, the input of its classifier, with a row for each image.
 #
 # ### CKA
 #
-# Linear CKA [@kornblith2019] of $X$ and $Y$, whose columns are centred,
+# Linear centred kernel alignment [@kornblith2019] of $X$ and $Y$, whose columns are centred,
 #
 # $$\text{CKA}(X, Y) = \frac{\lVert Y^\top X \rVert_F^2}{\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F}.$$
 #
@@ -313,12 +316,13 @@ display(
 # %% [markdown] tags=["blog"]
 # ## Results
 #
-# Figures 2 to 7 bear the paper's numbers (its Figure 1 is not among those that it describes); later ones follow.
+# Figures 2 to 7 keep the paper's numbers, whatever their order here; there is no Figure 1, for the paper does not describe its own.
+# Later figures have no counterpart there.
 #
 # ### Proxy calibration
 #
-# The table of the paper's section 3.1. *Real* is the score that counts, and the calibration ratio is real divided by the score on the
-# reference proxy.
+# [@tbl:calibration] is the table of the paper's section 3.1, made again. *Real* is the score that counts, and the calibration ratio is
+# real divided by the score on the reference proxy.
 
 # %% tags=["blog"]
 real_is = (
@@ -402,6 +406,7 @@ figure(
     "fig:heatmap",
     number=2,
     source="notebooks/5_figures.ipynb",
+    width="88%",
 )
 
 # %% [markdown] tags=["blog"]
@@ -455,6 +460,7 @@ figure(
     "fig:map",
     number=5,
     source="notebooks/5_figures.ipynb",
+    width="88%",
 )
 
 # %% [markdown] tags=["blog"]
@@ -481,7 +487,8 @@ figure(
 # The paper chose from pools of its own making and gives no comparison of them. [@tbl:pools] and [@fig:pools] do, for everything, each
 # mechanism, each family that is large enough, few and many parameters (the winning entry of the challenge holds that low capacity
 # makes models agree), and mixtures. A small pool has a lower best whatever it holds; *random* is the average of random pools of the
-# same size, searched as thoroughly, and *above* says of how many of them a pool scores higher: chance gives half.
+# same size, searched as thoroughly, and *above* says of how many of them a pool scores higher: chance gives half. Here and below the
+# *judge* is the set of images that judges the choice: the evaluation, or, in want of one, another proxy.
 
 # %%
 firm = read_selection(runs)
@@ -491,7 +498,7 @@ judge = judge or (others[-1] if others else None)
 table(
     pools_shown(firm.pools, reference_proxy, judge),
     f"The best set of {k} models of each pool: chosen on `{reference_proxy}`, with its bound, and judged on "
-    f"`{judge or reference_proxy}`.",
+    f"`{judge or reference_proxy}`. A dash: there are no random pools of that size.",
     "tbl:pools",
     digits=4,
     file=f"{runs}/pools.csv",
@@ -507,7 +514,7 @@ figure(
 )
 
 # %% [markdown] tags=["blog"]
-# A pool helps if its dot lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
+# A pool helps if its mark lies right of its grey range on the judge's images, not on the proxy alone. The paper's thesis is narrower: of two sets
 # that look equally good on the proxy, the homogeneous one is to keep more of it. That can be tested on many sets of one mechanism and many
 # mixed ones whose proxy score is the same. A positive difference alone does not favour the thesis: it also follows where the models of one
 # mechanism score higher on average. So it stands beside what remains of it when the names of the mechanisms are exchanged among models of
@@ -564,7 +571,7 @@ if len(contested(firm.membership)):
     )
 
 # %% [markdown]
-# A set whose places are contested has rivals that are as good. The next table counts the sets whose mean is not below the lower end of the best
+# A set whose places are contested has rivals that come near it. The next table counts the sets whose mean is not below the lower end of the best
 # one's 95 % interval, and takes the one that differs most. The two means rise and fall with the same images, so their difference is
 # known better than either: where its interval does not reach zero, the submitted set is better on these images.
 
@@ -573,7 +580,7 @@ if len(firm.alternatives):
     display(
         table(
             alternatives_shown(firm.alternatives),
-            "Sets as good as the submitted one (itself counted), and the most different of them: models that both have, its score, and the difference.",
+            "Sets whose mean lies within the submitted one's 95 % interval (itself counted), and the most different of them: models that both have, its score, and by how much it is lower.",
             "tbl:alternatives",
             digits=4,
             file=f"{runs}/selection/alternatives.csv",
@@ -584,7 +591,7 @@ else:
 
 # %% [markdown]
 # The most different ones in full. Where they have few models in common with the submitted set, the search's choice is one of several
-# regions of the registry that see equally alike; where they have nearly all in common, there is one region, with a soft edge.
+# regions of the registry that see nearly as alike; where they have nearly all in common, there is one region, with a soft edge.
 
 # %%
 pairs = zip(firm.alternatives["submission"], firm.alternatives["other_models"], strict=True)
@@ -595,12 +602,12 @@ for name, other in pairs:
 # And if the set had been chosen on images of another kind, not on another sample of the same? [@tbl:regret] judges the best set of all models by every objective on every set
 # of images. The regret is what a set chosen on half of the judge's own images has more on their other half, averaged over many halves: chosen and
 # scored on the same images it would win by chance. (The halves are taken of the images themselves, whole groups of them where images belong together, so each
-# has half as many.) Each row is a way of choosing, and its largest number the risk of it. Blank cells are no risk: there the judge's own images chose the set.
+# has half as many.) Each row is a way of choosing, and its largest number the risk of it. Where a dash stands there is no such risk, for the judge's own images chose the set.
 
 # %%
 table(
     regret_shown(firm.regret),
-    "Regret in mean CKA of choosing (rows) when judged on other images (columns), across halves of the judge's images. Blank: the set was chosen on the judge's images.",
+    "Regret in mean CKA of choosing (rows) when judged on other images (columns), across halves of the judge's images. A dash: the set was chosen on the judge's images.",
     "tbl:regret",
     digits=4,
     file=f"{runs}/regret.csv",
@@ -643,8 +650,8 @@ if len(firmer.by_pool):
     display(
         table(
             by_pool_shown(firmer.by_pool, reference_proxy),
-            f"How the score on `{reference_proxy}` tells that on `{judge}` over the sets of each pool, with 95 % intervals over other images and other "
-            "models. With an asterisk, near the proxy's best: over other images only, for without one model other sets would be near the best.",
+            f"How the score on `{reference_proxy}` tells that on `{judge}` over the sets of each pool: rank correlation, slope, and the mean ratio of the "
+            "latter to the former, with 95 % intervals over other images and other models. With an asterisk, near the proxy's best: over other images only, for without one model other sets would be near the best.",
             "tbl:by-pool",
             file=f"{runs}/calibration_by_pool.csv",
         )
@@ -656,7 +663,8 @@ if len(firmer.by_pool):
 # The table therefore gives what is left of each correlation without the one model that matters most to it (the file names it). A rank correlation that is high among random sets and low near the best says that the proxy tells
 # good regions from bad ones, but not which of the good sets is best.
 #
-# Ratios held-out / proxy by kind of architecture, as the paper's fourth design principle asks for: one number would do for all where they agree.
+# The ratio of the score on the judge's images to that on the proxy, by kind of architecture, as the paper's fourth design principle asks for: one number would do for all
+# where they agree.
 
 # %%
 if len(firmer.ratios):
@@ -664,7 +672,7 @@ if len(firmer.ratios):
         table(
             ratios_shown(firmer.ratios, reference_proxy),
             f"Mean CKA on `{judge}` over mean CKA on `{reference_proxy}`, for pairs of models within and between kinds of architecture, with 95 % intervals: "
-            "over other images and other models, and over other images for these models. The first is blank where all pairs share one model, without which none is left.",
+            "over other images and other models, and over other images for these models. A dash: all pairs share one model, without which none is left.",
             "tbl:ratios",
             file=f"{runs}/family_ratios.csv",
         )
@@ -699,7 +707,7 @@ if len(firmer.quality):
     )
 
 # %% [markdown]
-# **A new submission.** What held-out score is to be expected from a proxy score, for models that nobody has tried? The line of [@fig:sets] says, and its band how surely. The
+# **A new submission.** What score on the judge's images is to be expected from a proxy score, for models that nobody has tried? The line of [@fig:sets] says, and its band how surely. The
 # band comes from sets of models that had no part in the fit, and how many it really holds was measured on models set aside from all of that.
 
 # %%
@@ -708,7 +716,7 @@ if len(firmer.prediction):
     display(
         table(
             prediction_shown(firmer.prediction),
-            "Error of the expected held-out score for sets of models that the fit has not seen (root mean square), half the length of its 95 % interval, and the share of such sets "
+            "Error of the score that is expected on the judge's images, for sets of models that the fit has not seen (root mean square), half the length of its 95 % interval, and the share of such sets "
             "that it really held.",
             "tbl:prediction",
             digits=4,
@@ -731,7 +739,7 @@ if len(firmer.predictions):
 
 # %% [markdown]
 # Where *held* is below 95 %, the interval is not honest enough: a model unlike all that the fit has seen cannot be foreseen. An actual score outside is a submission of which the
-# proxy told less than of most sets. The interval is over models, for these held-out images.
+# proxy told less than of most sets. The interval is over models, for these images of the judge.
 #
 # The paper's section 4.2 turns its experience into four design principles. [@tbl:principles] puts each to a test: a number that would be above zero if
 # the principle held in this run, and the verdict of its interval.
@@ -748,15 +756,16 @@ table(
 # %% [markdown]
 # ### Does homogeneity help, or capacity?
 #
-# Models of one mechanism may be alike because they are of one mechanism, or because they are of like size. The table below therefore compares all pairs of models: of one mechanism, or family,
-# against pairs of two, first as it is, then at equal parameters (regression on the mean and the difference of their logarithms), by both estimators. The pairs
-# are not independent, for each model is in many; the test therefore exchanges whole models (MRQAP [@dekker2007]), and the intervals leave out whole models and resample images.
+# Models of one mechanism may be alike because they are of one mechanism, or because they are of like size. [@fig:pairs] and the table after it therefore compare all pairs of models:
+# pairs of one mechanism, or family, against pairs of two, first as they are, then at equal parameters (regression on the mean and the difference of their logarithms), by both
+# estimators. The pairs are not independent, for each model is in many; the test therefore exchanges whole models (the multiple regression quadratic assignment procedure, MRQAP
+# [@dekker2007]), and the intervals leave out whole models and resample images.
 
 # %%
 figure(
     f"{figures}/homogeneity_pairs",
     "Above: CKA of all pairs of models against the ratio of their sizes, and against their mean size, with averages of equally many pairs. Below: by how much pairs of one kind are "
-    "more alike, as it is and beside capacity.",
+    "more alike, as they are and at equal capacity.",
     "fig:pairs",
     source="notebooks/5_figures.ipynb",
 )
@@ -767,8 +776,8 @@ if len(firmer.pairs):
     display(
         table(
             pairs_shown(firmer.pairs),
-            "Pairs of models of one kind against pairs of two: mean CKA, difference, the difference at equal capacity (95 %: other images and models), its partial correlation and p of the "
-            "permutation test, alone and with all tests of the table considered (Holm), and the verdict on *models of one kind are more alike than their capacities explain*.",
+            "Pairs of models of one kind against pairs of two: mean CKA within the kind, how much lower it is between two, that difference at equal capacity (95 %: other images and "
+            "models), its partial correlation, p of the permutation test with all tests of the table considered (Holm's rule), and the verdict on *models of one kind are more alike than their capacities explain*.",
             "tbl:pairs",
             file=f"{runs}/homogeneity_pairs.csv",
         )
@@ -792,8 +801,8 @@ if len(transfer_shown(firmer.pairs)):
     )
 
 # %% [markdown]
-# CKA on the proxy is known with an error, which a regression takes out of its coefficient and gives to what goes with it, here being of one kind; a small coefficient may be no
-# more than that.
+# CKA on the proxy is known with an error. A regression lowers its coefficient for that, and credits what goes along with it, here being of one kind; a small coefficient may be
+# no more than that.
 #
 # ## How sure are these numbers?
 #
@@ -804,7 +813,7 @@ if len(transfer_shown(firmer.pairs)):
 #
 # The interval of a score ([@tbl:intervals]) is that of its expectation on as many other images of the same kind. It comes from random
 # subsets of the images, drawn *without* replacement. The plain bootstrap draws with replacement; but an image drawn twice is a pair of
-# equal images for every model, which all models find alike, so that CKA would come out too high. What the interval does not hold: a set
+# equal images for every model, which all models find alike, so that CKA would come out too high. What the interval leaves out: a set
 # that was *chosen here*, on these very images, owes them part of its score, which the evaluation does not share.
 
 # %%
@@ -847,7 +856,7 @@ table(
 #
 # Few images may also carry all that is said of *one model*. CKA weighs an image by the size of its features to the fourth power, so a model that answers some images far
 # more strongly than the rest lives by those. The next table names each group of images (a cell of a photograph, or an image) without which a model's mean CKA with all
-# others would be another one.
+# others would be clearly another one.
 
 # %%
 held = {s: set(pd.read_csv(f"{runs}/submissions/{s}.csv")["model"]) for s in submissions}
@@ -867,7 +876,7 @@ if len(firmer.influence):
     )
 
 # %% [markdown]
-# These are their images, by the identifiers of the manifests in `images/`, by which `load_images` gives the very images again, to be looked at:
+# These are their images (all are in the file), by the identifiers of the manifests in `images/`, by which `load_images` gives the very images again, to be looked at:
 
 # %%
 for line in identifiers_text(firmer.influence):
@@ -900,7 +909,7 @@ judged_on = "evaluation" if "evaluation" in set(results.intervals["images"]) els
 display(Markdown(lead_sentence(lead, main.reset_index(), judged_on)))
 rule = f"""A lead is worth what its interval says, not what its digits say. Where a verdict of this report hangs on several differences
 at once, it asks for more: a statement about all of them *holds* only if every 95 % interval is above zero, which keeps its error at
-{ERROR:.0%}; it *does not hold* only if one of $k$ differences is surely negative by an interval of level 1 − {ERROR:g} / $k$ (Holm's rule, where
+{100 * ERROR:.0f} %; it *does not hold* only if one of $k$ differences is surely negative by an interval of level 1 − {ERROR:g} / $k$ (Holm's rule, where
 several signs must be right together), since of many differences some seem sure by chance."""
 display(Markdown(rule.replace("\n", " ")))
 
@@ -951,7 +960,7 @@ display(Markdown(steady_sentence(curves, differences, estimator)))
 #
 # Does the order survive another measure ([@tbl:measures])? Representational similarity analysis (RSA) correlates the distances between
 # images; mutual $k$-nearest neighbours [@huh2024] counts common neighbours; Procrustes takes the angle left after the best rotation. Their
-# levels cannot be compared with each other, their orders can.
+# levels cannot be compared, their orders can.
 
 # %%
 orders = by_measure(results.intervals, results.measures)
@@ -983,9 +992,9 @@ display(Markdown(text.replace("\n", " ")))
 #
 # ### Which of the paper's claims hold
 #
-# The scorecard: statements of the paper, from its abstract to its appendices (`params/claims.csv`), each with what was found and a verdict that
-# is computed. Some are settled by the paper's own figures, tables and appendix, in every profile: two matrices were read off its heatmaps
-# (±0.002 a cell), the bars off Figure 4. A number then *holds* if it lies within the tolerance beside it; one with ≈, if rounding or its
+# The scorecard lists statements of the paper, from its abstract to its appendices (`params/claims.csv`), each with what was found and a verdict
+# that is computed. Some are settled by the paper's own figures, tables and appendix, in every profile: two matrices were read off its heatmaps
+# (±0.002 a cell), the bars off its Figure 4. A number then *holds* if it lies within the tolerance beside it; one with ≈, if rounding or its
 # interval allows it. Others are settled by this run: where there is a 95 % interval a comparison holds only if all of it agrees, does not hold
 # if none of it does, and is too close to call otherwise; of several comparisons the weakest is shown, and the verdict is on all of them
 # ([@sec:how-sure-are-these-numbers]). Sets are compared on images by which they were not chosen.
@@ -1060,7 +1069,7 @@ for name, models in results.tables.items():
     absent = f" Without features, and so not in the set: {missing[name]}." if missing[name] else ""
     display(
         table(
-            models,
+            models.rename(columns={"architecture_type": "architecture"}),
             f"{name}: {submissions[name]['title']}. {note}{absent}",
             f"tbl:{name.lower().replace('_', '-')}",
             file=f"{runs}/submissions/{name}.csv",

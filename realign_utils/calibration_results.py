@@ -24,7 +24,7 @@ FILES = {
     "principles": "principles",
 }
 """Attribute of `CalibrationResults` and name of its file."""
-_MEASURES = {"spearman": "rank correlation", "slope": "slope", "ratio": "held-out / proxy"}
+_MEASURES = {"spearman": "rank correlation", "slope": "slope", "ratio": "ratio"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,14 @@ def read_calibration(runs: str | Path) -> CalibrationResults:
 def reach_text(low: float, high: float, digits: int = 2) -> str:
     """An interval in a table's cell; nothing where it is not known."""
     known = np.isfinite(low) and np.isfinite(high)
-    return f"{number(low, digits)} to {number(high, digits)}" if known else ""
+    return f"{_end(low, digits)} to {_end(high, digits)}" if known else ""
+
+
+def _end(value: float, digits: int) -> str:
+    """An end of an interval, with more digits where it would else be a zero with a minus sign."""
+    text = number(value, digits)
+    has_sign_alone = value < 0 and not text.strip("−0.")
+    return _end(value, digits + 1) if has_sign_alone and digits < 6 else text
 
 
 def with_reach(value: float, low: float, high: float, digits: int = 2) -> str:
@@ -114,11 +121,12 @@ def by_pool_shown(by_pool: pd.DataFrame, proxy: str) -> pd.DataFrame:
 def ratios_shown(ratios: pd.DataFrame, proxy: str) -> pd.DataFrame:
     """Calibration ratio of each kind of architecture on one proxy, with both intervals."""
     here = ratios[ratios["proxy"] == proxy].reset_index(drop=True)
-    both = [reach_text(low, high, 3) for low, high in zip(here["low"], here["high"], strict=True)]
-    ends = zip(here["images_low"], here["images_high"], strict=True)
     shown = here[["kind", "group", "models", "pairs", "ratio"]]
-    images = [reach_text(low, high, 3) for low, high in ends]
-    return shown.assign(**{"95 %, other models too": both, "95 %, other images": images})
+    for over, prefix in {"other models too": "", "other images": "images_"}.items():
+        ends = zip(here[f"{prefix}low"], here[f"{prefix}high"], strict=True)
+        known = [reach_text(low, high, 3) or "–" for low, high in ends]
+        shown = shown.assign(**{f"95 %, {over}": known})
+    return shown
 
 
 def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +139,7 @@ def quality_shown(quality: pd.DataFrame) -> pd.DataFrame:
             "pixels": row.resolution,
             "classes": row.classes,
             "images": row.images,
-            **({"groups": f"{row.groups:.0f}"} if grouped else {}),
+            **({"groups": int(row.groups)} if grouped else {}),
             "rank correlation": with_reach(row.spearman, row.low, row.high),
             "without one": row.without,
             "behind": _behind_text(row.behind, row.behind_p),
@@ -160,9 +168,10 @@ def quality_sentence(quality: pd.DataFrame) -> str:
         kind = "Of the proxies" if role == "proxy" else "Of the calibration proxies"
         value = with_reach(best["spearman"], best["low"], best["high"])
         behind = ", ".join(f"`{name}`" for name in sure["proxy"]) or "none"
+        many = f", with all {len(here) - 1} others considered together" if len(here) > 2 else ""
         parts.append(
-            f"{kind}, `{best['proxy']}` ranks sets most as `{best['judged_on']}` does: {value}. "
-            f"Surely behind it, with all {len(here) - 1} others considered together: {behind}."
+            f"{kind}, `{best['proxy']}` ranks sets most as `{best['judged_on']}` does, with a rank "
+            f"correlation of {value}. Surely behind it{many}: {behind}."
         )
     weighty = quality["influential"].dropna().value_counts()
     if len(weighty):
@@ -189,7 +198,7 @@ def prediction_shown(prediction: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictions_shown(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Expected and actual held-out scores of the submissions."""
+    """Expected and actual scores of the submissions on the judge's images."""
     ends = zip(predictions["low"], predictions["high"], strict=True)
     return pd.DataFrame(
         {
@@ -242,10 +251,10 @@ def pairs_shown(pairs: pd.DataFrame) -> pd.DataFrame:
         steps = part.set_index("adjusted_for")
         plain, beside = steps.loc["nothing"], steps.loc["capacity"]
         row = {"of one": grouping, "images": images, "estimator": estimator}
-        row |= {"within": plain["within"], "between": plain["between"]}
+        row |= {"within": plain["within"]}
         for name, step in {"difference": plain, "at equal capacity": beside}.items():
             row[name] = with_reach(step["difference"], step["low"], step["high"], 3)
-        rows.append(row | _test(beside))
+        rows.append(row | {name: one for name, one in _test(beside).items() if name != "p"})
     table = pd.DataFrame(rows, columns=None if rows else ["of one", "estimator"])
     order = table.sort_values(["of one", "estimator"], ascending=[False, True], kind="stable")
     return order.reset_index(drop=True)
@@ -295,10 +304,11 @@ def pairs_sentence(pairs: pd.DataFrame, images: str, estimator: str) -> str:
         parts.append(
             f"On *{images}* ({estimator} estimator) the CKA of two models of one {grouping} is "
             f"higher by {with_reach(plain['difference'], plain['low'], plain['high'], 3)} than that "
-            f"of two of different ones. At equal parameters {100 * beside['share_left']:.0f} % of "
-            f"that is left, {with_reach(beside['difference'], beside['low'], beside['high'], 3)}; "
-            f"partial correlation {number(beside['partial_correlation'], 2)}, permutation "
-            f"p = {beside['p']:.3f} ({beside['p_holm']:.3f} with all tests of the table considered): "
+            f"of two of different ones. At equal parameters the difference is "
+            f"{with_reach(beside['difference'], beside['low'], beside['high'], 3)}, "
+            f"{100 * beside['share_left']:.0f} % of that; partial correlation "
+            f"{number(beside['partial_correlation'], 2)}, permutation p\u00a0=\u00a0"
+            f"{beside['p']:.3f} ({beside['p_holm']:.3f} with all tests of the table considered): "
             f"{conclusion}."
         )
     return (

@@ -97,7 +97,7 @@ def set_scatter(
         Line2D([], [], marker=look.marker, color=look.colour, mec=INK, linestyle="", label=name)
         for name, look in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 

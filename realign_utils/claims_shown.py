@@ -112,7 +112,10 @@ def counts_sentence(card: pd.DataFrame) -> str:
             parts.append(f"{row['statements']} {how}: {', '.join(found)}")
     if NOTHING in table.index:
         parts.append(f"{table['statements'][NOTHING]} cannot be checked on anything published")
-    return f"Of {number} statements of the paper, {'; '.join(parts)}."
+    kinds = statements(card).unstack()
+    twice = kinds[[OWN, RUN]].notna().all(axis=1).sum() if {OWN, RUN} <= {*kinds} else 0
+    both = f" {twice} of them are judged both ways." if twice else ""
+    return f"Of {number} statements of the paper, {'; '.join(parts)}.{both}"
 
 
 _VERBS = {
@@ -164,8 +167,8 @@ def chance_sentence(card: pd.DataFrame) -> str:
     sure = int(rows["low"].notna().sum())
     return (
         f"Of the {len(rows)} rows that this run settles either way, {sure} rest on an interval and the "
-        f"others on a number as it stands. Each interval has an error of its own, {ERROR:.0%}, whatever the "
-        f"others: up to {sure * ERROR:.1f} of the {sure} would be wrong by chance."
+        f"others on a number as it stands. Each interval has an error of its own, {100 * ERROR:.0f} %, "
+        f"whatever the others: up to {sure * ERROR:.1f} of the {sure} would be wrong by chance."
     )
 
 
@@ -181,8 +184,7 @@ def composition_sentence(study: Study, names: Sequence[str] | None = None) -> st
     names = list(names or study.submissions)
     sets = {name: study.members(name) for name in names}
     held = [
-        f"{name} holds "
-        + ", ".join(f"{count} {kind}" for kind, count in study.mechanisms(name).items())
+        f"{name} ({', '.join(f'{count} {kind}' for kind, count in study.mechanisms(name).items())})"
         for name in names
     ]
     shared = [
@@ -190,4 +192,5 @@ def composition_sentence(study: Study, names: Sequence[str] | None = None) -> st
         for a, b in combinations(names, 2)
         if 2 * len(set(sets[a]) & set(sets[b])) > len(sets[a])
     ]
-    return ". ".join(["; ".join(held), *(["; ".join(shared)] if shared else [])]) + "."
+    told = ["Models by mechanism: " + ", ".join(held), *(["; ".join(shared)] if shared else [])]
+    return ". ".join(told) + "."

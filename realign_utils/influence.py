@@ -133,15 +133,16 @@ def influence_sentence(
     spread = f"{values.min():.2f} to {values.max():.2f}"
     spread_left = f"{left.min():.2f} to {left.max():.2f}"
     return (
-        "How the CKA of these models varies with the images, a single group decides; without it their "
-        f"mean with all others changes by up to {', '.join(changed)}. Submissions that hold such a "
+        "For each of the models that follow, a single group decides how its CKA varies with the "
+        "images; without that group its mean with all others changes by up to "
+        f"{', '.join(changed)}. Submissions that hold such a "
         f"model: {', '.join(held) or 'none'}. The CKA of all pairs of models on *{images}* is "
         f"{values.mean():.3f} on average ({spread}); without the named models {left.mean():.3f} "
         f"({spread_left})."
     )
 
 
-def identifiers_text(table: pd.DataFrame, most: int = 12) -> list[str]:
+def identifiers_text(table: pd.DataFrame, most: int = 6) -> list[str]:
     """A line for each group of the table: its images by their identifiers, as in the manifest."""
     lines = []
     for row in table.drop_duplicates(["images", "group"]).itertuples():

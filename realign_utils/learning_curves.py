@@ -95,10 +95,11 @@ def few_and_many_sentence(table: pd.DataFrame) -> str:
     few, before = fewer[-1], by_number[fewer[-1]]
     moved = many[["biased", "debiased"]] - before.loc[many.index, ["biased", "debiased"]]
     inside = many["biased"].between(before["low"], before["high"])
+    within = f"all {len(many)}" if inside.all() else f"{inside.sum()} of the {len(many)}"
     return (
         f"From {few:,} to {last:,} images the biased scores change by {moved['biased'].min():+.4f} to "
         f"{moved['biased'].max():+.4f} and the debiased ones by {moved['debiased'].min():+.4f} to "
-        f"{moved['debiased'].max():+.4f}; {inside.sum()} of the {len(many)} biased scores stay within "
+        f"{moved['debiased'].max():+.4f}; {within} biased scores stay within "
         f"their interval at {few:,} images. {text}"
     )
 
@@ -158,6 +159,6 @@ def steady_sentence(curves: pd.DataFrame, differences: pd.DataFrame, estimator: 
         )
         parts.append(f"{found} (`{images}`, {count} sure)")
     return (
-        "The leads that are sure, of sets that were not chosen on the very images, are the same way "
-        f"round from so many images on: {', '.join(parts)}."
+        "The sure leads among all pairs of submissions that were not chosen on the very images keep "
+        f"their sign from so many images on: {', '.join(parts)}."
     )

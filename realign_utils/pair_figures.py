@@ -24,8 +24,8 @@ SIDES = {"within": (BLUE, "o"), "between": (VERMILION, "s")}
 """Colour and marker of pairs of one kind, and of two."""
 STEPS = {
     "nothing": (INK, "o", "difference as it is"),
-    "capacity": (BLUE, "s", "beside parameters"),
-    "capacity and dimension": (VERMILION, "^", "beside parameters and feature dimension"),
+    "capacity": (BLUE, "s", "at equal parameters"),
+    "capacity and dimension": (VERMILION, "^", "at equal parameters and feature dimension"),
 }
 """Colour, marker and name of what the coefficient stands beside."""
 _GROUPS = 6
@@ -67,8 +67,10 @@ def pairs_and_capacity(
     )  # an empty cell, read from a file
     here = table[(table["estimator"] == estimator) & (table["adjusted_for"].isin(STEPS))]
     cases = here[["grouping", "given", "images"]].drop_duplicates()
-    figure = Figure(figsize=(DOUBLE_COLUMN, 3.1 + 0.27 * len(cases)), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[2.4, 0.7 + 0.27 * len(cases)])
+    ascending = [True, False]  # a grouping's sets of images side by side, those given a proxy below
+    cases = cases.sort_values(["given", "grouping"], ascending=ascending, kind="stable")
+    figure = Figure(figsize=(DOUBLE_COLUMN, 2.8 + 0.24 * len(cases)), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[2.1, 0.7 + 0.24 * len(cases)])
     logs = np.log10(np.asarray(params_m, dtype=float))
     distances = np.abs(np.subtract.outer(logs, logs))
     means = np.add.outer(logs, logs) / 2

@@ -182,7 +182,7 @@ def _share_panel(axes: Axes, table: pd.DataFrame, name: str) -> None:
     axes.axvline(
         ordered["in_set"].sum() + 0.5, color=FAINT, linewidth=0.8, linestyle=DASHED, zorder=0
     )
-    axes.set(ylim=(-0.04, 1.04), xlabel="models, by share", title=name)
+    axes.set(ylim=(-0.08, 1.08), xlabel="rank of the model by that share", title=name)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
@@ -207,7 +207,7 @@ def _regret_panel(figure: SubFigure, regret: pd.DataFrame, ways: Sequence[str]) 
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set(
-        ylim=(len(ways) - 0.5, -0.5),
-        xlabel="regret: mean CKA that a set chosen on the judge's images has more (at right: the most)",
+        ylim=(len(ways) - 0.3, -0.7),  # the outer marks stand clear of the axis
+        xlabel="regret (at right: the most): what a set chosen on the judge's images has more",
     )
     figure.legend(loc="outside upper right", ncols=min(len(looks), 5), title="judged on")

@@ -88,7 +88,7 @@ def pools_shown(pools: pd.DataFrame, reference_proxy: str, judge: str | None) ->
     for name in images:
         columns |= {name: name, f"random_{name}": f"random, {name}"}
         beside[f"above_{name}"] = [
-            f"{above} of {drawn}" if drawn else ""
+            f"{above} of {drawn}" if drawn else "–"
             for above, drawn in zip(beside[f"above_{name}"], beside["random_pools"], strict=True)
         ]
         columns |= {f"above_{name}": f"above, {name}"}
@@ -109,7 +109,7 @@ def homogeneity_shown(homogeneity: pd.DataFrame, judge: str | None) -> pd.DataFr
 
 
 def alternatives_shown(alternatives: pd.DataFrame) -> pd.DataFrame:
-    """Equally good sets for a page: how many, and the one that differs most."""
+    """Sets within the best one's interval for a page: how many, and the one that differs most."""
     reach = zip(alternatives["difference_low"], alternatives["difference_high"], strict=True)
     counts = zip(alternatives["equally_good"], alternatives["complete"], strict=True)
     return pd.DataFrame(
@@ -117,8 +117,8 @@ def alternatives_shown(alternatives: pd.DataFrame) -> pd.DataFrame:
             "submission": alternatives["submission"],
             "score": alternatives["score"],
             "low end": alternatives["low"],
-            "equally good": [
-                f"at least {count}" if all_ else f"over {count}" for count, all_ in counts
+            "sets in the interval": [
+                f"at least {count:,}" if all_ else f"over {count:,}" for count, all_ in counts
             ],
             "shared": alternatives["shared"],
             "score of the other": alternatives["other_score"],
@@ -161,7 +161,8 @@ def firm_sentence(membership: pd.DataFrame) -> str:
         firm = int((rows.loc[inside, "share"] > CONTESTED[1]).sum())
         rivals = int((rows.loc[~inside, "share"] >= CONTESTED[0]).sum())
         parts.append(
-            f"{firm} of the {inside.sum()} models of {name}, with {rivals} others contending"
+            f"{firm} of the {inside.sum()} models of {name}, with {rivals} "
+            f"{'other' if rivals == 1 else 'others'} contending"
         )
     return "; ".join(parts)
 
@@ -184,23 +185,27 @@ def pools_sentence(pools: pd.DataFrame, reference_proxy: str, judge: str | None)
     everywhere = above[0] & above[-1]
     parts = [f"Above all random pools of their size on {' and '.join(images)}: "]
     parts[0] += ", ".join(beside.loc[everywhere, "pool"]) or "none"
-    expected = (1 / (1 + beside["random_pools"])).sum()
-    parts.append(
-        f"by chance, {number(expected, 1)} of the {len(beside)} pools would be on any one set of images"
-    )
     if judge:
         only = ", ".join(beside.loc[above[0] & ~above[1], "pool"]) or "none"
-        parts.append(f"on {reference_proxy} only: {only}")
+        parts[0] += f"; on {reference_proxy} only: {only}"
+    expected = (1 / (1 + beside["random_pools"])).sum()
+    parts.append(
+        f"By chance {number(expected, 1)} of the {len(beside)} pools would be above all of theirs on any "
+        "one set of images"
+    )
     named = pools[pools["kind"] != "random"]
     shared = [f"{', '.join(rows['pool'])}" for _, rows in named.groupby("models") if len(rows) > 1]
-    parts += [f"one and the same best set have: {names}" for names in shared]
-    return "; ".join(parts) + "."
+    parts += [
+        f"One and the same set is the best of these pools, so they are one finding: {names}"
+        for names in shared
+    ]
+    return ". ".join(parts) + "."
 
 
 def regret_shown(regret: pd.DataFrame) -> pd.DataFrame:
     """Regrets as a grid: a row for each way of choosing, a column for each judge, and the most.
 
-    Blank where the judge's images chose the set.
+    Missing where the judge's images chose the set.
     """
     ways: Sequence[str] = list(dict.fromkeys(regret["chosen_on"]))
     judges = list(dict.fromkeys(regret["judged_on"]))

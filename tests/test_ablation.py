@@ -97,7 +97,7 @@ def test_the_sentence_tells_pools_above_chance_and_doubles() -> None:
     judged = judge_pools(table(matrix), {"a": matrix, "b": 1 - matrix}, NAMES)
     text = pools_sentence(judged, "a", "b")
     assert "Above all random pools of their size on a and b: none" in text
-    assert "by chance, 0.2 of the 1 pools would be" in text
+    assert "By chance 0.2 of the 1 pools would be" in text
     assert "on a only: odd" in text
 
 

@@ -59,6 +59,12 @@ def test_a_number_without_an_interval_stands_alone_and_an_unknown_one_is_left_ou
     assert with_reach(np.nan, 0.4, 0.6) == ""
 
 
+def test_an_end_just_below_zero_has_the_digits_that_show_it() -> None:
+    assert with_reach(0.5, -0.0004, 1.0, 3) == "0.500 (−0.0004 to 1.000)"
+    assert with_reach(0.5, 0.0004, 1.0, 3) == "0.500 (0.000 to 1.000)"
+    assert with_reach(0.5, -1e-12, 1.0, 3) == "0.500 (−0.000000 to 1.000)"
+
+
 def test_without_an_error_from_models_that_from_images_stands_with_an_asterisk() -> None:
     rows = [
         (
@@ -81,7 +87,7 @@ def test_without_an_error_from_models_that_from_images_stands_with_an_asterisk()
     ]
     shown = by_pool_shown(pd.DataFrame(rows, columns=BY_POOL), "p")
     assert shown["rank correlation"].tolist() == ["0.50 (0.40 to 0.60)*"]
-    assert shown["held-out / proxy"].tolist() == ["0.500 (0.400 to 0.600)*"]
+    assert shown["ratio"].tolist() == ["0.500 (0.400 to 0.600)*"]
 
 
 def test_the_best_proxy_and_those_surely_behind_are_named() -> None:
@@ -101,9 +107,10 @@ def test_the_best_proxy_and_those_surely_behind_are_named() -> None:
     text = quality_sentence(table)
     assert "`good` ranks sets most as `q` does" in text
     assert "with all 2 others considered together: `bad`." in text
+    assert "Surely behind it: `bad`." in quality_sentence(table[table["proxy"] != "fair"])
     assert "With 50 instead of 500 images `good` has 0.60 instead of 0.80." in text
     assert "The model that matters most is `m1`, for 2 of the 3 proxies." in text
     behind = quality_shown(table)["behind"].tolist()
     assert behind == ["the best", "surely", "not surely"]
-    assert quality_shown(table)["groups"].tolist() == ["40"] * 3
+    assert quality_shown(table)["groups"].tolist() == [40] * 3
     assert "groups" not in quality_shown(table.assign(groups=table["images"]))

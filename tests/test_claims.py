@@ -223,6 +223,9 @@ def test_statements_are_counted_once_for_each_kind_of_evidence(card: pd.DataFram
     text = counts_sentence(card)
     assert text.startswith(f"Of {ours['statement'].nunique()} statements of the paper, ")
     assert f"; {table.loc[RUN, 'statements']} are put to this run: " in text
+    kinds = ours.assign(kind=ours["settled_by"] == "run").query("settled_by != 'nothing here'")
+    twice = (kinds.groupby("statement")["kind"].nunique() == 2).sum()
+    assert text.endswith(f" {twice} of them are judged both ways.")
 
 
 def test_checks_of_the_tool_are_not_counted(card: pd.DataFrame) -> None:
@@ -264,9 +267,10 @@ def test_the_errors_by_chance_are_counted_over_the_run_s_intervals(card: pd.Data
 def test_sets_that_share_most_of_their_models_are_named(tmp_path: Path) -> None:
     study = write_world(tmp_path, sets={"S1": ["c0", "c1", "c2", "v0"]})
     text = composition_sentence(study)
-    assert "S1 holds 3 convolution, 1 attention" in text
+    assert "S1 (3 convolution, 1 attention)" in text
     assert text.endswith("S1 shares 3 of its 4 models with S4.")
-    assert composition_sentence(study, ["S2", "S3"]) == "S2 holds 4 attention; S3 holds 4 hybrid."
+    two = composition_sentence(study, ["S2", "S3"])
+    assert two == "Models by mechanism: S2 (4 attention), S3 (4 hybrid)."
 
 
 def test_every_claim_is_in_one_of_the_report_s_tables(card: pd.DataFrame) -> None:

@@ -152,7 +152,8 @@ def test_every_submission_has_a_certificate_that_the_report_names_and_anyone_can
     folder: Path,
 ) -> None:
     table = pd.read_csv(folder / "runs" / "submissions.csv", index_col="submission")
-    html = (folder / "runs" / "report.html").read_text()
+    page = (folder / "runs" / "report.html").read_text()
+    html = page.replace("<wbr>", "")  # a name may break there
     assert list(table.index) == ["S1", "S2", "S3", "S4", "S5", "S6"]
     for name, row in table.iterrows():
         stem = folder / "runs" / "selection" / name

@@ -90,7 +90,7 @@ def _mean(matrices, rows):
 def test_only_searched_means_have_alternatives(chosen, resamples) -> None:
     table = alternatives_table(chosen, SUBMISSIONS, resamples, MODELS)
     assert table["submission"].tolist() == ["mean"]
-    shown = alternatives_shown(table)["equally good"][0]
+    shown = alternatives_shown(table)["sets in the interval"][0]
     assert shown == f"at least {table['equally_good'][0]}"
     fixed = {"list": chosen["list"]}
     assert alternatives_shown(alternatives_table(fixed, SUBMISSIONS, resamples, MODELS)).empty
@@ -118,6 +118,8 @@ def test_contested_are_the_places_that_the_images_do_not_settle() -> None:
     assert contested(table)["model"].tolist() == ["m2", "m3", "m4", "m5"]
     assert contested(table, most=2)["model"].tolist() == ["m3", "m4"]
     assert firm_sentence(table) == "2 of the 4 models of S, with 2 others contending"
+    one = table.drop(index=5)
+    assert firm_sentence(one).endswith("with 1 other contending")
 
 
 def test_the_regrets_of_a_row_end_with_the_largest() -> None:

@@ -295,6 +295,26 @@ def test_wide_table_keeps_within_the_page(folder: Path) -> None:
     assert sum(shares) == pytest.approx(100, abs=0.5)
 
 
+def test_names_in_a_table_may_break(folder: Path) -> None:
+    frame = pd.DataFrame({"name": ["a_name/of_two"]})
+    page, source = rendered(folder, code("names", table(frame, "c", "tbl:a")))
+    assert "a_<wbr>name/<wbr>of_<wbr>two" in page
+    assert "a\\_\u200bname/of\\_\u200btwo" in source
+
+
+def test_a_per_cent_sign_stays_with_its_number(folder: Path) -> None:
+    frame = pd.DataFrame({"share": ["5% to 6%", "all (7 %)"]})
+    page, source = rendered(folder, code("t", table(frame, "In 95 % of 8%; `9%`.", "tbl:a")))
+    for form, space in ((page, "\u00a0"), (source, "~")):
+        kept = f"5{space}%{space}to{space}6{space}%", f"(7{space}%)", f"95{space}% of 8{space}%;"
+        assert all(share in form for share in kept)
+        assert "9%" in form
+
+
+def test_figures_of_the_pdf_stand_where_the_text_has_them(source: str) -> None:
+    assert "placement" not in source
+
+
 def test_long_text_gets_the_room_that_short_columns_leave(folder: Path) -> None:
     row = ["words of a claim " * 5, 1.0, "holds", "the reason for it " * 8]
     frame = pd.DataFrame([row] * 3, columns=["claim", "found", "verdict", "why"])

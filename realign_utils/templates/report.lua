@@ -128,6 +128,24 @@ local function reference(cite)
   return #links > 0 and links or nil
 end
 
+-- A per cent sign stands off its number everywhere, and on its line.
+local function per_cent(inlines)
+  local kept = pandoc.Inlines({})
+  for _, inline in ipairs(inlines) do
+    local before = kept[#kept - 1]
+    local is_apart = inline.t == "Str" and inline.text:match("^%%%W*$") and #kept > 1
+      and kept[#kept].t:match("^S") and before.t == "Str" and before.text:match("%d$")
+    if is_apart then
+      kept:remove()
+      before.text = before.text .. NARROW .. inline.text
+    else
+      if inline.t == "Str" then inline.text = inline.text:gsub("(%d)%%(%W*)$", "%1" .. NARROW .. "%%%2") end
+      kept:insert(inline)
+    end
+  end
+  return kept
+end
+
 local function exists(path)
   local file = io.open(path)
   return file ~= nil and file:close()
@@ -153,7 +171,8 @@ end
 -- ---------------------------------------------------------------- tables
 
 local function is_number(inline)
-  return inline and inline.t == "Str" and inline.text:match("^[%(−]*%d[%d.]*%%?%)?[,;*]?$")
+  if not inline or inline.t ~= "Str" then return false end
+  return inline.text:gsub(NARROW, ""):match("^[%(−]*%d[%d.]*%%?%)?[,;*]?$")
 end
 
 -- An interval ("0.1 to 0.3") stays on one line.
@@ -171,9 +190,17 @@ local function intervals_kept(element)
   })
 end
 
--- A name may break after its underscores, which Typst does not do by itself.
+-- A name in a table may break after its underscores, which nothing does by itself.
 local function breakable(element)
-  local function broken(str) return pandoc.Str((str.text:gsub("_(%w)", "_\u{200b}%1"))) end
+  local function broken(str)
+    if not is_html then return pandoc.Str((str.text:gsub("_(%w)", "_\u{200b}%1"))) end
+    local parts = pandoc.Inlines({})
+    for part in str.text:gsub("([_/])(%w)", "%1\0%2"):gmatch("%Z+") do
+      if #parts > 0 then parts:insert(raw("<wbr>", true)) end
+      parts:insert(pandoc.Str(part))
+    end
+    return parts
+  end
   return element:walk({ Str = broken })
 end
 
@@ -190,14 +217,13 @@ local function show_table(element, caption, label)
   element.colspecs = element.colspecs:map(function(spec)
     return { spec[1] == "AlignDefault" and "AlignLeft" or spec[1], spec[2] }
   end)
-  element = intervals_kept(element)
+  element = breakable(intervals_kept(element))
   if is_html then
     local pairs_in_order = { { "role", "region" }, { "tabindex", "0" }, { "aria-label", "Table" } }
     local scroll = pandoc.Div({ element }, pandoc.Attr("", { "scroll" }, pairs_in_order))
     if not caption then return { scroll } end
     return { pandoc.Figure({ scroll }, { long = caption }, { id = label, class = "table" }) }
   end
-  element = breakable(element)
   local fitted = fit(element)
   for j, share in ipairs(fitted.shares or {}) do
     element.colspecs[j] = { element.colspecs[j][1], share }
@@ -289,7 +315,7 @@ function Pandoc(doc)
   })
   local blocks, has_references = frame(number_sections(flatten(doc.blocks), doc.meta))
   local is_citing = false
-  blocks = blocks:walk({ Math = formula, Cite = reference, Link = link })
+  blocks = blocks:walk({ Math = formula, Cite = reference, Link = link, Inlines = per_cent })
   blocks:walk({ Cite = function() is_citing = true end })
   if is_citing and not has_references then
     blocks:insert(pandoc.Header(2, "References", { id = "references" }))
