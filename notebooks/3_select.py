@@ -317,7 +317,7 @@ write_text(Path(runs) / "selection" / "membership.csv", shares.to_csv(index=Fals
 shares[shares["share"].between(0.05, 0.95)].round(3)
 
 # %% [markdown]
-# Only contested places are shown (shares from 0.05 to 0.95). How many sets are as good as the submitted one, as far as the images can tell?
+# Only contested places are shown (shares from 0.05 to 0.95). How many sets come near the submitted one?
 # Sets count whose mean is not below the lower end of its 95 % interval, as far as single swaps and a search for unlike sets lead.
 
 # %%
@@ -326,6 +326,6 @@ write_text(Path(runs) / "selection" / "alternatives.csv", alternatives.to_csv(in
 alternatives.drop(columns="other_models", errors="ignore").round(4)
 
 # %% [markdown]
-# *Shared* counts the models that the submitted set and the most different of the equally good ones have in common. The *difference* of the two
+# *Shared* counts the models that the submitted set and the most different of these sets have in common. The *difference* of the two
 # has an interval of its own. Where that does not reach zero, the submitted set is better than this one on these images, because both means rise
 # and fall with the same images; where it does, the images cannot tell the two apart.
