@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from realign_utils.cka import ESTIMATORS, GramStack, GramSums, hsic
-from realign_utils.errors import unknown
+from realign_utils.cka import GramStack, GramSums, check_estimator, hsic
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ def chance(sums: GramSums | GramStack, *, estimator: str = "biased") -> Chance:
     -------
     Chance
     """
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
+    check_estimator(estimator)
     sums = sums.sums() if isinstance(sums, GramStack) else sums
     n = sums.diagonal.shape[1]
     own = hsic(sums, estimator).diagonal()

@@ -24,7 +24,7 @@ def readable(path: Path) -> dict[str, Any]:
                 return {"file": str(path)}
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        if "Unsupported" not in str(error):
+        if "unsupported" not in str(error).lower():
             raise UserError(damaged) from error
         raise UserError(
             f"{path} is refused: a pickle of more than tensors may run code; save it as safetensors"

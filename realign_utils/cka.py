@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from realign_utils.errors import unknown
+from realign_utils.errors import UserError, unknown
 from realign_utils.grams import MEMORY, GramStack, GramSums, Plan, gram_stack, gram_sums, plan
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "GramStack",
     "GramSums",
     "Plan",
+    "check_estimator",
     "cka_matrix",
     "cka_of_sums",
     "gram_stack",
@@ -100,8 +101,7 @@ def cka_matrix(
         constant features, another type or device than the first model's, another's name. Or fewer
         than two models.
     """
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
+    check_estimator(estimator)
     if isinstance(features, GramStack):
         features = features.sums()
     elif not isinstance(features, GramSums):
@@ -116,6 +116,14 @@ def cka_matrix(
     for name, reason in undefined(features, estimator).items():
         warnings.warn(f"CKA of {name} is NaN: {reason}", RuntimeWarning, stacklevel=2)
     return cka_of_sums(features, estimator, epsilon)
+
+
+def check_estimator(estimator: str) -> None:
+    """Refuse what is not among `ESTIMATORS`."""
+    if estimator == "unbiased":  # by the name alone "biased" would be the nearest
+        raise UserError("unknown estimator 'unbiased'; CKA of the unbiased HSIC is 'debiased' here")
+    if estimator not in ESTIMATORS:
+        raise unknown("estimator", estimator, ESTIMATORS)
 
 
 def hsic(sums: GramSums, estimator: str) -> torch.Tensor:

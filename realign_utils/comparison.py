@@ -19,7 +19,7 @@ from realign_utils.calibrate import pair_values
 from realign_utils.chance import Chance, chance
 from realign_utils.cka import ESTIMATORS, cka_matrix, cka_of_sums, gram_sums
 from realign_utils.comparison_draws import on_halves, on_subsets
-from realign_utils.errors import UserError
+from realign_utils.errors import UserError, unknown
 from realign_utils.grams import MEMORY, GramStack
 from realign_utils.jackknife import jackknifed, sums_without_each
 from realign_utils.progress import track
@@ -87,7 +87,10 @@ class Comparison:
         return self.resamples.estimate
 
     def places(self, models: Sequence[str]) -> list[int]:
-        """Rows of some models."""
+        """Rows of some models; UserError for a name that is not among them."""
+        for model in models:
+            if model not in self.names:
+                raise unknown("model", model, self.names)
         return [self.names.index(model) for model in models]
 
     def mean(self, models: Sequence[str]) -> Interval:

@@ -242,7 +242,10 @@ def check_identifiers(names: Sequence[str], identifiers: Sequence[Any], n: int) 
         Naming the model, and the first image that differs.
     """
     if len(identifiers) != len(names):
-        raise UserError(f"identifiers of {len(identifiers)} models for {len(names)} models")
+        raise UserError(
+            f"identifiers of {len(identifiers)} models for {len(names)} models: each model has its "
+            "own list, [images] * m where all have the same"
+        )
     first = identifiers[0]
     for name, own in zip(names, identifiers, strict=True):
         if isinstance(own, str) or isinstance(first, str):

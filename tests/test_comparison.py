@@ -199,6 +199,13 @@ def test_a_difference_is_paired(compared):
     assert gap.standard_error == pytest.approx(3 * float(of_pairs.std()))  # √(54 / 6)
 
 
+def test_a_misspelt_model_is_named_with_the_nearest(compared):
+    compared = compared["biased"]
+    misspelt = compared.names[0] + "x"
+    with pytest.raises(UserError, match=f"unknown model '{misspelt}'; did you mean"):
+        compared.difference([misspelt, compared.names[1]], compared.names[:2])
+
+
 def test_averages_are_over_pairs_of_different_models(compared):
     comparison = compared["biased"]
     expected = comparison.similarity.numpy()[np.triu_indices(4, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -49,6 +50,11 @@ def test_safetensors_come_first(tmp_path, state):
     assert find_weights(model_row(), weights_dir=tmp_path).path.suffix == ".safetensors"
 
 
+class RunsCode:
+    def __reduce__(self):
+        return os.system, ("exit 3",)
+
+
 def spoil(state: dict[str, torch.Tensor], path: Path, kind: str) -> None:
     """Write a checkpoint with a fault."""
     if kind == "truncated":
@@ -60,6 +66,8 @@ def spoil(state: dict[str, torch.Tensor], path: Path, kind: str) -> None:
         path.write_bytes(path.read_bytes()[:-10])
     elif kind == "pickle":
         path.write_bytes(pickle.dumps({"run": print}, protocol=2))
+    elif kind == "blocked pickle":
+        torch.save({**state, "run": RunsCode()}, path)
     elif kind == "empty":
         path.write_bytes(b"")
     elif kind == "number":
@@ -79,6 +87,7 @@ def spoil(state: dict[str, torch.Tensor], path: Path, kind: str) -> None:
         ("truncated pth", "small.pth is truncated or damaged"),
         ("empty", "small.pth is truncated or damaged"),
         ("pickle", "refused: a pickle of more than tensors may run code"),
+        ("blocked pickle", "refused: a pickle of more than tensors may run code"),
         ("number", "holds a int, not a state dict"),
         ("missing", r"does not fit test_resnet: missing conv1\.0\.weight and \d+ more"),
         ("unexpected", r"does not fit test_resnet: unexpected extra\.weight and 1 more"),
