@@ -32,6 +32,12 @@ TAKEN = {"evaluation", "portal", "real", "ratio", "title", "submission", "object
 OF_PROXIES = ("larger", "calibration_proxies")
 """What a profile with proxies of its own does not take from the one that it extends."""
 
+PORTAL_COLUMNS = ("submission", "real")
+"""What a table of portal scores has at least."""
+
+OF_ZOO = ("registry", "weights_dir")
+"""What the zoo makes: a profile with a zoo of its own does not take it from another either."""
+
 
 def project_root(start: str | Path | None = None) -> Path:
     """Find the project: the nearest folder upwards that holds `params/` and `notebooks/`.
@@ -99,7 +105,8 @@ def load(
     profile : str
         A name in `params/`, or the path of a YAML file. With ``extends: <profile>`` the keys that
         it does not give are those of another profile; with ``proxies`` of its own it does not take
-        what belongs to the other's (`OF_PROXIES`). Its own paths refer to the project.
+        what belongs to the other's (`OF_PROXIES`), nor with a ``zoo`` of its own what that makes
+        (`OF_ZOO`). Its own paths refer to the project.
     overrides : iterable of str
         ``key=value`` with the value in YAML; dots reach inside: ``proxies.cifar100.number=1000``.
     root : path, optional
@@ -122,10 +129,10 @@ def load(
     values = _read(path, root)
     for override in overrides:
         _override(values, override)
-    return check(_with_places(values), where=path.name, root=root), root
+    return check(_with_places(values, path.name), where=path.name, root=root), root
 
 
-def _with_places(values: dict[str, Any]) -> dict[str, Any]:
+def _with_places(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Fill in the folders that a profile does not give: by its name, and the zoo's by `runs`."""
     places = {
         "runs": f"runs/{values.get('profile')}",
@@ -134,8 +141,22 @@ def _with_places(values: dict[str, Any]) -> dict[str, Any]:
     values = places | values
     if values.get("zoo"):
         folder = f"{values['runs']}/zoo"
-        values = values | {"registry": f"{folder}/registry.csv", "weights_dir": f"{folder}/weights"}
+        made = {"registry": f"{folder}/registry.csv", "weights_dir": f"{folder}/weights"}
+        _require_unused(values, made, where)
+        values = values | made
     return values
+
+
+def _require_unused(values: Mapping[str, Any], made: Mapping[str, str], where: str) -> None:
+    """Refuse what a zoo would replace; a run's own record names the very places, and may."""
+    unused = [f"{key} ({values[key]})" for key in made if values.get(key) not in (None, made[key])]
+    if unused:
+        zoo = values["zoo"]
+        table = f" (of {zoo['table']})" if isinstance(zoo, Mapping) and "table" in zoo else ""
+        raise UserError(
+            f"{where}: {' and '.join(unused)} would be ignored, since the profile trains a zoo{table}: "
+            "set zoo: null to compare models of your own"
+        )
 
 
 def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -159,6 +180,8 @@ def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any
     inherited = _read(find_profile(str(base), root, path.parent), root, (*heirs, path))
     if "proxies" in values:  # these are more images of proxies that are not there any more
         inherited = {key: inherited[key] for key in inherited if key not in OF_PROXIES}
+    if values.get("zoo"):
+        inherited = {key: inherited[key] for key in inherited if key not in OF_ZOO}
     return inherited | values
 
 
@@ -341,10 +364,33 @@ def _missing_places(parameters: Parameters, root: Path) -> Iterable[str]:
     if not (root / parameters.portal).is_file():
         yield f"portal: no such file: {parameters.portal}"
         return
-    rows = pd.read_csv(root / parameters.portal)["submission"].tolist()
+    try:
+        rows = _portal_rows(root / parameters.portal)
+    except UserError as error:
+        yield f"portal: {error}"
+        return
     for name, submission in parameters.submissions.items():
         if submission.portal and submission.portal not in rows:
             yield f"submissions.{name}: {unknown('row of the portal table', submission.portal, rows)}"
+
+
+def _portal_rows(path: Path) -> list[str]:
+    """The submissions that a table of portal scores has a row for."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(
+            f"{path} is not a CSV file in UTF-8: {str(error).splitlines()[0]}"
+        ) from None
+    absent = [column for column in PORTAL_COLUMNS if column not in table]
+    if absent:
+        lacking = " and ".join(map(repr, absent))
+        there = ", ".join(table.columns)
+        needed = " and ".join(PORTAL_COLUMNS)
+        raise UserError(f"{path}: no column {lacking} among {there}; {needed} are needed")
+    if not pd.api.types.is_numeric_dtype(table["real"]):
+        raise UserError(f"{path}: the column 'real' has text: scores are numbers")
+    return table["submission"].tolist()
 
 
 def _submission_faults(

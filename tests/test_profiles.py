@@ -91,6 +91,24 @@ def test_a_fault_is_one_line_with_what_is_allowed(override: str) -> None:
     assert FAULTS[override] in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("name,real\nS1,0.7\n", "no column 'submission' among name, real; submission and real are"),
+        ("submission\nS1\n", "no column 'real' among submission; submission and real are needed"),
+        ("submission,real\nS1,high\n", "the column 'real' has text: scores are numbers"),
+        ("", "is not a CSV file in UTF-8: No columns"),
+    ],
+)
+def test_a_portal_table_without_its_columns_is_told(table: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "portal.csv").write_text(table)
+    with pytest.raises(UserError) as error:
+        load("paper", [f"portal={tmp_path}/portal.csv"], root=ROOT)
+    assert str(error.value).startswith(f"paper.yaml: portal: {tmp_path}/portal.csv")
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_an_unknown_profile_is_told_with_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown profile 'papr'; did you mean 'paper'"):
         load("papr", root=ROOT)
@@ -150,10 +168,45 @@ def readme_profiles() -> list[str]:
     return [block.partition("```")[0] for block in blocks]
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with the tables, images and weights that the README's own models are said to have."""
+    (tmp_path / "params").symlink_to(ROOT / "params")
+    for name in ("weights", "images/coarse", "images/fine", "images/held_out"):
+        (tmp_path / "my" / name).mkdir(parents=True)
+    registry = (ROOT / "README.md").read_text().partition("```csv\n")[2].partition("```")[0]
+    (tmp_path / "my" / "registry.csv").write_text(registry)
+    return tmp_path
+
+
 @pytest.mark.parametrize("text", readme_profiles())
-def test_every_profile_of_the_readme_is_valid(text: str, tmp_path: Path) -> None:
-    (tmp_path / "my.yaml").write_text(text)
-    assert load(str(tmp_path / "my.yaml"), root=ROOT)[0].profile == "my"
+def test_every_profile_of_the_readme_is_valid(text: str, project: Path) -> None:
+    (project / "my.yaml").write_text(text)
+    assert load(str(project / "my.yaml"), root=project)[0].profile == "my"
+
+
+def test_the_readme_s_own_models_take_no_image_or_model_from_the_demo(project: Path) -> None:
+    text = next(text for text in readme_profiles() if "registry:" in text)
+    (project / "my.yaml").write_text(text)
+    parameters, _ = load(str(project / "my.yaml"), root=project)
+    assert {source.kind for source in image_sources(parameters).values()} == {"imagefolder"}
+    assert (parameters.zoo, parameters.registry) == (None, "my/registry.csv")
+    assert parameters.title != load("demo", root=ROOT)[0].title
+
+
+@pytest.mark.parametrize("key", ["registry", "weights_dir"])
+def test_what_a_zoo_would_replace_is_refused(key: str, project: Path) -> None:
+    path = project / "my.yaml"
+    path.write_text(f"extends: demo\n{key}: my/own")
+    told = (
+        rf"^my.yaml: {key} \(my/own\) would be ignored, .*zoo \(of params/zoo.csv\): set zoo: null"
+    )
+    with pytest.raises(UserError, match=told):
+        load(str(path), root=ROOT)
+    path.write_text("extends: paper\nzoo: {table: params/zoo.csv, images: {kind: patches}}")
+    with pytest.raises(UserError) as error:  # the paper's registry is none of this profile's own
+        load(str(path), root=ROOT)
+    assert "would be ignored" not in str(error.value)
 
 
 def test_the_readme_has_no_gap_left_to_fill() -> None:
