@@ -83,6 +83,27 @@ def sources_under(parameters: Parameters, root: Path) -> dict[str, dict[str, Any
     return sources
 
 
+def models_of(parameters: Parameters, root: Path) -> pd.DataFrame:
+    """The rows of a profile's registry that it compares, as `registry.read_registry` gives them."""
+    return choose(registry_of(parameters, root), parameters.models)
+
+
+def registry_of(parameters: Parameters, root: Path) -> pd.DataFrame:
+    """A profile's registry; where its zoo has not made it yet, `UserError` says what does."""
+    paths = under(root, parameters.registry)
+    if parameters.zoo and not paths[0].is_file():
+        raise UserError(
+            f"{paths[0]} is missing: the zoo is not trained yet: realign run with this profile does it"
+        )
+    return read_registry(paths)
+
+
+def registry_files(parameters: Parameters) -> str:
+    """What an error calls a profile's registry: its file, or several."""
+    files = parameters.registry
+    return files if isinstance(files, str) else ", ".join(files)
+
+
 def find_profile(name: str, root: Path, beside: Path = Path()) -> Path:
     """Path of a profile given by its name in `params/` or by the path of a YAML file."""
     if name.endswith((".yaml", ".yml")):
