@@ -46,7 +46,7 @@ def report(profile: str, overrides: Sequence[str]) -> None:
     """Render report.html, report.pdf and the blog post of PROFILE again; nothing is computed."""
     from realign_utils import pipeline, profiles
 
-    for path in pipeline.render_report(*profiles.load(profile, overrides)):
+    for path in pipeline.render_report(*profiles.load(profile, overrides, kept=True)):
         click.echo(path)
 
 
@@ -174,7 +174,7 @@ def score(submission: Path, profile: str, images: str, overrides: Sequence[str])
     from realign_utils import profiles
     from realign_utils.scoring import score_file
 
-    settings, root = profiles.load(profile, overrides)
+    settings, root = profiles.load(profile, overrides, kept=True)
     for line in score_file(submission, settings, root, images=images):
         click.echo(line)
 
@@ -190,7 +190,7 @@ def check(submission: Path, profile: str | None) -> None:
 
     entered, size = read_submission(submission), None
     if profile:
-        parameters, root = load(profile)
+        parameters, root = load(profile, kept=True)
         registry = registry_of(parameters, root)
         size = parameters.k if entered.track == "blue" else None
     else:

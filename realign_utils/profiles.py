@@ -24,19 +24,14 @@ from realign_utils.parameters import (
     image_sources,
     larger_name,
 )
+from realign_utils.profile_files import RECORD, find_profile, read_profile, read_yaml
 from realign_utils.registry import choose, read_registry
 
 TAKEN = {"evaluation", "portal", "real", "ratio", "title", "submission", "objective", "models"}
 """Names that no proxy may have: columns of the tables in which proxies are columns too."""
 
-OF_PROXIES = ("larger", "calibration_proxies")
-"""What a profile with proxies of its own does not take from the one that it extends."""
-
 PORTAL_COLUMNS = ("submission", "real")
 """What a table of portal scores has at least."""
-
-OF_ZOO = ("registry", "weights_dir")
-"""What the zoo makes: a profile with a zoo of its own does not take it from another either."""
 
 
 def project_root(start: str | Path | None = None) -> Path:
@@ -104,20 +99,8 @@ def registry_files(parameters: Parameters) -> str:
     return files if isinstance(files, str) else ", ".join(files)
 
 
-def find_profile(name: str, root: Path, beside: Path = Path()) -> Path:
-    """Path of a profile given by its name in `params/` or by the path of a YAML file."""
-    if name.endswith((".yaml", ".yml")):
-        if not (beside / name).is_file():
-            raise UserError(f"no such profile file: {beside / name}")
-        return beside / name
-    path = root / "params" / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("profile", name, sorted(p.stem for p in (root / "params").glob("*.yaml")))
-    return path
-
-
 def load(
-    profile: str, overrides: Iterable[str] = (), *, root: Path | None = None
+    profile: str, overrides: Iterable[str] = (), *, root: Path | None = None, kept: bool = False
 ) -> tuple[Parameters, Path]:
     """Read a profile, apply overrides and check all of it.
 
@@ -125,13 +108,15 @@ def load(
     ----------
     profile : str
         A name in `params/`, or the path of a YAML file. With ``extends: <profile>`` the keys that
-        it does not give are those of another profile; with ``proxies`` of its own it does not take
-        what belongs to the other's (`OF_PROXIES`), nor with a ``zoo`` of its own what that makes
-        (`OF_ZOO`). Its own paths refer to the project.
+        it does not give are those of another profile (see `profile_files.read_profile`). Its own
+        paths refer to the project.
     overrides : iterable of str
         ``key=value`` with the value in YAML; dots reach inside: ``proxies.cifar100.number=1000``.
     root : path, optional
         The project's folder, found from the working directory by default.
+    kept : bool
+        Whether `profile` may also be the name of a run in `runs/`, such as a variant that was kept
+        apart: its parameters are then those of that run.
 
     Returns
     -------
@@ -146,11 +131,24 @@ def load(
         One line for each fault: file, key, value, what is allowed, and the nearest match.
     """
     root = root or project_root()
-    path = find_profile(profile, root)
-    values = _read(path, root)
+    path = find_profile(profile, root, kept=kept)
+    values = read_profile(path, root)
     for override in overrides:
         _override(values, override)
-    return check(_with_places(values, path.name), where=path.name, root=root), root
+    values = _with_places(values, path.name)
+    _require_own_name(values, path, root)
+    return check(values, where=path.name, root=root), root
+
+
+def _require_own_name(values: Mapping[str, Any], path: Path, root: Path) -> None:
+    """Refuse the name of another profile of the project, whose results a run would replace."""
+    shipped = root / "params" / f"{values.get('profile')}.yaml"
+    own = (shipped, root / str(values["runs"]) / RECORD)
+    if shipped.is_file() and path.resolve() not in [file.resolve() for file in own]:
+        raise UserError(
+            f"{path.name}: profile: {values['profile']!r} is the name of a profile that the project "
+            f"ships, whose results it would replace: rename the file, or give another name"
+        )
 
 
 def _with_places(values: dict[str, Any], where: str) -> dict[str, Any]:
@@ -180,41 +178,17 @@ def _require_unused(values: Mapping[str, Any], made: Mapping[str, str], where: s
         )
 
 
-def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A profile's values; those that it does not give come from the profile that it extends."""
-    if path in heirs:
-        raise UserError(f"{path}: extends itself")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{path}: a profile is a mapping of parameters, not {type(values).__name__}"
-        )
-    base = values.pop("extends", None)
-    if base is None:
-        return values
-    values.setdefault("profile", path.stem)  # so that no run overwrites that of another profile
-    inherited = _read(find_profile(str(base), root, path.parent), root, (*heirs, path))
-    if "proxies" in values:  # these are more images of proxies that are not there any more
-        inherited = {key: inherited[key] for key in inherited if key not in OF_PROXIES}
-    if values.get("zoo"):
-        inherited = {key: inherited[key] for key in inherited if key not in OF_ZOO}
-    return inherited | values
-
-
 def _override(values: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise UserError(f"-p {override!r}: give it as key=value")
     *outer, last = key.split(".")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"-p {override!r}: the value is not valid YAML") from error
+    except UserError as error:
+        raise UserError(f"-p {override!r}: {error}") from None
     target: Any = values
     for name in outer:
         if not isinstance(target, dict) or name not in target:

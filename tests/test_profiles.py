@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from realign_utils import cli
 from realign_utils.errors import UserError
 from realign_utils.parameters import Parameters, documentation, image_sources
 from realign_utils.profiles import load
 from realign_utils.registry import choose, read_registry
+from realign_utils.submission import portal_json
 
 ROOT = Path(__file__).parent.parent
 PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
@@ -122,6 +125,26 @@ def test_a_file_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("extends: demo\nk: 5\nseed: 1\nk: 7", "line 4: the key 'k' stands already in line 2"),
+        ("zoo: {epochs: 1, epochs: 2}", "line 1: the key 'epochs' stands already in line 1"),
+    ],
+)
+def test_a_key_that_stands_twice_is_told_with_its_line(text: str, told: str, tmp_path: Path):
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        load(str(path), root=ROOT)
+    assert str(error.value) == f"{path}: {told}"
+    path.write_text(
+        "extends: demo\npools: {full: &a {x: 1}, b: {<<: *a, x: 2}}"
+    )  # one is merged in
+    with pytest.raises(UserError, match="pools"):
+        load(str(path), root=ROOT)
+
+
 def test_yaml_may_not_make_python_objects(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("profile: !!python/object/apply:os.system ['true']")
@@ -138,6 +161,67 @@ def test_a_profile_may_extend_another_but_not_itself(tmp_path: Path) -> None:
     path.write_text(f"extends: {path}")
     with pytest.raises(UserError, match="extends itself"):
         load(str(path), root=ROOT)
+
+
+@pytest.fixture
+def variant(tmp_path: Path) -> Path:
+    """A project with a variant of the demo that was run as k6."""
+    for name in ("params", "notebooks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    parameters, _ = load("demo", ["k=6", "profile=k6"], root=tmp_path)
+    (tmp_path / "runs" / "k6").mkdir(parents=True)
+    values = parameters.model_dump(mode="json")
+    (tmp_path / "runs" / "k6" / "parameters.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path
+
+
+def test_a_variant_is_called_by_its_name_where_nothing_is_computed(variant: Path) -> None:
+    parameters, _ = load("k6", root=variant, kept=True)
+    assert (parameters.profile, parameters.k, parameters.runs) == ("k6", 6, "runs/k6")
+    assert load("demo", root=variant, kept=True)[0].k == 8
+
+
+def test_a_variant_is_no_profile_to_run_but_its_record_is(variant: Path, monkeypatch) -> None:
+    monkeypatch.chdir(variant)
+    told = r"unknown profile 'k6': it is a run in runs/k6; .* or runs/k6/parameters.yaml to have it"
+    with pytest.raises(UserError, match=told):
+        load("k6", root=variant)
+    assert load("runs/k6/parameters.yaml", root=variant)[0].profile == "k6"
+
+
+def test_a_submission_of_a_variant_is_checked_by_its_name(variant: Path, monkeypatch, capsys):
+    zoo = variant / "runs" / "k6" / "zoo"
+    zoo.mkdir()
+    (zoo / "registry.csv").symlink_to(ROOT / "params" / "zoo.csv")
+    models = load("demo", root=ROOT)[0].submissions["S2"].models[:6]
+    entered = portal_json(models, read_registry(zoo / "registry.csv"))
+    (variant / "S2.json").write_text(json.dumps(entered))
+    monkeypatch.chdir(variant)
+    cli.main(["check", "S2.json", "--profile", "k6"])
+    assert "S2.json: valid, 6 entries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["demo", "paper"])
+def test_a_profile_may_not_have_the_name_of_one_of_the_project(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text("extends: demo\nk: 5")
+    with pytest.raises(UserError) as error:
+        load(str(path), root=ROOT)
+    told = f"{name}.yaml: profile: '{name}' is the name of a profile that the project ships"
+    assert str(error.value).startswith(told)
+    assert str(error.value).endswith("rename the file, or give another name")
+    assert load(str(path), ["profile=mine"], root=ROOT)[0].runs == "runs/mine"
+
+
+def test_a_shipped_profile_keeps_its_name_by_its_path_and_its_record(variant: Path) -> None:
+    for profile in ("params/demo.yaml", "runs/demo/parameters.yaml"):
+        path = variant / profile
+        if not path.exists():
+            path.parent.mkdir()
+            path.write_text("extends: ../../params/demo.yaml\nprofile: demo\nruns: runs/demo")
+        assert load(str(path), root=variant)[0].profile == "demo"
+    with pytest.raises(UserError, match="profile: 'quick' is the name of a profile"):
+        load("demo", ["profile=quick"], root=variant)
 
 
 def test_a_profile_with_proxies_of_its_own_does_not_take_more_images_of_the_other_s(tmp_path):
