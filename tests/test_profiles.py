@@ -21,6 +21,10 @@ PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
 
 FAULTS = {
     "restart=5": "restart: unknown parameter 'restart'; did you mean 'restarts'?",
+    "K=5": "K: unknown parameter 'K'; did you mean 'k'?",
+    "profile=my run": "profile: the name 'my run' (of the file, where it gives none) is not allowed: letters",
+    "models=vgg11.tv_in1k": "models: 'vgg11.tv_in1k' is no query; names of models need a list: [vgg11",
+    "seed={a: 1, a: 2}": "-p 'seed={a: 1, a: 2}': line 1: the key 'a' stands already in line 1",
     "proxies.cifar100.numbr=3": "proxies.cifar100.numbr: unknown parameter 'numbr'; did you mean 'number'?",
     "proxies.cifar100.kind=cifar10": "proxies.cifar100.kind: unknown kind of images 'cifar10'; did you mean",
     "proxies.cifar100.number=-3": "proxies.cifar100.number: should be greater than or equal to 5, not -3",
@@ -90,7 +94,7 @@ def test_a_fault_is_one_line_with_what_is_allowed(override: str) -> None:
     with pytest.raises(UserError) as error:
         load("paper", [override], root=ROOT)
     first = str(error.value).splitlines()[0]
-    assert first.startswith("paper.yaml: ")
+    assert first.startswith(("paper.yaml: ", "-p "))
     assert FAULTS[override] in str(error.value)
 
 
@@ -143,6 +147,18 @@ def test_a_key_that_stands_twice_is_told_with_its_line(text: str, told: str, tmp
     )  # one is merged in
     with pytest.raises(UserError, match="pools"):
         load(str(path), root=ROOT)
+
+
+def test_a_profile_that_extends_none_is_told_how(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("profile: my\nk: five\nzoo: {}")
+    with pytest.raises(UserError) as error:
+        load(str(path), root=ROOT)
+    first, *others = str(error.value).splitlines()
+    assert first.startswith("my.yaml: title, registry, proxies, pools, ")
+    assert first.endswith("are missing; 'extends: demo' takes what is not given from the demo")
+    assert others[0] == "my.yaml: k: should be a valid integer, not 'five'"
+    assert others[1] == "my.yaml: zoo.table: is missing"
 
 
 def test_yaml_may_not_make_python_objects(tmp_path: Path) -> None:
