@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import timm
 
-from realign_utils.errors import unknown
+from realign_utils.errors import UserError, unknown
 
 
 def architecture_of(row: pd.Series) -> tuple[str, dict[str, Any]]:
@@ -17,6 +17,31 @@ def architecture_of(row: pd.Series) -> tuple[str, dict[str, Any]]:
     if not timm.is_model(architecture):
         raise unknown("timm architecture", architecture, timm.list_models())
     return architecture, json.loads(arguments) if isinstance(arguments, str) else arguments
+
+
+def require_architectures(registry: pd.DataFrame, where: str) -> None:
+    """Stop before any work where timm has not the architecture of a model.
+
+    Parameters
+    ----------
+    registry : pandas.DataFrame
+        The models that are to be built.
+    where : str
+        What the error calls it: its file.
+
+    Raises
+    ------
+    UserError
+        One line for each such model, with the nearest name.
+    """
+    faults = []
+    for _, row in registry.iterrows():
+        try:
+            architecture_of(row)
+        except UserError as error:
+            faults.append(f"{where}: model {str(row.name)!r}: {error}")
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 def settings_of(row: pd.Series) -> Any:

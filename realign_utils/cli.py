@@ -46,7 +46,7 @@ def report(profile: str, overrides: Sequence[str]) -> None:
     """Render report.html, report.pdf and the blog post of PROFILE again; nothing is computed."""
     from realign_utils import pipeline, profiles
 
-    for path in pipeline.render_report(*profiles.load(profile, overrides)):
+    for path in pipeline.render_report(*profiles.load(profile, overrides, kept=True)):
         click.echo(path)
 
 
@@ -174,7 +174,7 @@ def score(submission: Path, profile: str, images: str, overrides: Sequence[str])
     from realign_utils import profiles
     from realign_utils.scoring import score_file
 
-    settings, root = profiles.load(profile, overrides)
+    settings, root = profiles.load(profile, overrides, kept=True)
     for line in score_file(submission, settings, root, images=images):
         click.echo(line)
 
@@ -184,17 +184,18 @@ def score(submission: Path, profile: str, images: str, overrides: Sequence[str])
 @click.option("--profile", help="Check against its models and k; default: the challenge's rules.")
 def check(submission: Path, profile: str | None) -> None:
     """Say whether a SUBMISSION (JSON) is valid, and every reason why not."""
-    from realign_utils.profiles import load, project_root, under
+    from realign_utils.profiles import load, project_root, registry_of
     from realign_utils.registry import read_registry
     from realign_utils.submission import faults, read_submission
 
-    entered, root, size = read_submission(submission), project_root(), None
-    tables = [root / "params" / "registry.csv"]
+    entered, size = read_submission(submission), None
     if profile:
-        parameters, root = load(profile)
-        tables = under(root, parameters.registry)
+        parameters, root = load(profile, kept=True)
+        registry = registry_of(parameters, root)
         size = parameters.k if entered.track == "blue" else None
-    reasons = faults(entered, read_registry(tables), size=size)
+    else:
+        registry = read_registry(project_root() / "params" / "registry.csv")
+    reasons = faults(entered, registry, size=size)
     if reasons:
         raise UserError("\n".join(f"{submission}: {reason}" for reason in reasons))
     click.echo(f"{submission}: valid, {len(entered.entries)} entries, {entered.track} track")

@@ -37,8 +37,10 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> UserError:
         allowed names where they are few.
     """
     names = [str(name) for name in allowed]
-    nearest = get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    # Without regard to case, since K is near to k; of names alike but for their case the last.
+    spelled = {name.lower(): name for name in names}
+    nearest = get_close_matches(str(value).lower(), spelled, n=1, cutoff=0.5)
+    hint = f"; did you mean {spelled[nearest[0]]!r}?" if nearest else ""
     choices = (
         f"; allowed: {', '.join(names)}" if len(names) <= 12 else f"; {len(names)} are allowed"
     )

@@ -15,12 +15,12 @@ from huggingface_hub import logging as hub_logging
 from tqdm import tqdm
 
 from realign_utils import downloads, image_archives, weights
+from realign_utils.architectures import require_architectures
 from realign_utils.downloads import NoNetwork, Tell, host_of
 from realign_utils.errors import UserError
 from realign_utils.parameters import Parameters, image_sources
-from realign_utils.profiles import under
+from realign_utils.profiles import models_of, registry_files
 from realign_utils.progress import track
-from realign_utils.registry import choose, read_registry
 
 BYTES_PER_PARAMETER = 4
 QUESTIONS_AT_ONCE = 8
@@ -95,7 +95,8 @@ class Plan:
         if self.weights:
             models = "1 model" if len(self.weights) == 1 else f"{len(self.weights)} models"
             parts.insert(0, f"weights of {models} {_size(self.weights)}")
-        wanted = f"to download: {', '.join(parts)}" if parts else "nothing to fetch"
+        nothing = "what is missing cannot be fetched" if self.lacking else "nothing to fetch"
+        wanted = f"to download: {', '.join(parts)}" if parts else nothing
         return f"{self.profile}: {here if self.models else 'trains its own models'}; {wanted}"
 
 
@@ -120,7 +121,7 @@ def plan(parameters: Parameters, root: Path, *, ask: bool = True) -> Plan:
     Raises
     ------
     UserError
-        If the registry cannot be read.
+        If the registry cannot be read, or names an architecture that timm has not.
     """
     rows = [] if parameters.zoo else _rows(parameters, root)
     if parameters.weights_dir:
@@ -183,7 +184,8 @@ def told(planned: Plan, faults: Sequence[tuple[Download, UserError]]) -> list[st
 
 
 def _rows(parameters: Parameters, root: Path) -> list[pd.Series]:
-    registry = choose(read_registry(under(root, parameters.registry)), parameters.models)
+    registry = models_of(parameters, root)
+    require_architectures(registry, registry_files(parameters))
     return [row for _, row in registry.iterrows()]
 
 

@@ -145,6 +145,11 @@ def _earlier(
 ) -> dict[str, Any]:
     """Records of the notebooks that are not run again; their parameters must still be the same."""
     path = root / parameters.runs / "run.json"
+    if not path.is_file() and notebooks_of(parameters) != names:
+        raise UserError(
+            f"--from {names[0]}: {parameters.profile} has no earlier run of its own in "
+            f"{parameters.runs}: leave out --from (features come from the store)"
+        )
     record = json.loads(path.read_text())["notebooks"] if path.is_file() else {}
     kept = {}
     for name in notebooks_of(parameters):

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import os
-import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
 from realign_utils.constraints import conflicts
 from realign_utils.errors import UserError, unknown
-from realign_utils.parameters import (
-    FILE_NAME,
-    SOURCES,
-    ImageSource,
-    Parameters,
-    Submission,
-    image_sources,
-    larger_name,
-)
+from realign_utils.parameters import Parameters, Submission, image_sources, larger_name
+from realign_utils.profile_faults import lines_of
+from realign_utils.profile_files import RECORD, find_profile, read_profile, read_yaml
 from realign_utils.registry import choose, read_registry
 
 TAKEN = {"evaluation", "portal", "real", "ratio", "title", "submission", "objective", "models"}
 """Names that no proxy may have: columns of the tables in which proxies are columns too."""
 
-OF_PROXIES = ("larger", "calibration_proxies")
-"""What a profile with proxies of its own does not take from the one that it extends."""
+PORTAL_COLUMNS = ("submission", "real")
+"""What a table of portal scores has at least."""
 
 
 def project_root(start: str | Path | None = None) -> Path:
@@ -77,20 +69,29 @@ def sources_under(parameters: Parameters, root: Path) -> dict[str, dict[str, Any
     return sources
 
 
-def find_profile(name: str, root: Path, beside: Path = Path()) -> Path:
-    """Path of a profile given by its name in `params/` or by the path of a YAML file."""
-    if name.endswith((".yaml", ".yml")):
-        if not (beside / name).is_file():
-            raise UserError(f"no such profile file: {beside / name}")
-        return beside / name
-    path = root / "params" / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("profile", name, sorted(p.stem for p in (root / "params").glob("*.yaml")))
-    return path
+def models_of(parameters: Parameters, root: Path) -> pd.DataFrame:
+    """The rows of a profile's registry that it compares, as `registry.read_registry` gives them."""
+    return choose(registry_of(parameters, root), parameters.models)
+
+
+def registry_of(parameters: Parameters, root: Path) -> pd.DataFrame:
+    """A profile's registry; where its zoo has not made it yet, `UserError` says what does."""
+    paths = under(root, parameters.registry)
+    if parameters.zoo and not paths[0].is_file():
+        raise UserError(
+            f"{paths[0]} is missing: the zoo is not trained yet: realign run with this profile does it"
+        )
+    return read_registry(paths)
+
+
+def registry_files(parameters: Parameters) -> str:
+    """What an error calls a profile's registry: its file, or several."""
+    files = parameters.registry
+    return files if isinstance(files, str) else ", ".join(files)
 
 
 def load(
-    profile: str, overrides: Iterable[str] = (), *, root: Path | None = None
+    profile: str, overrides: Iterable[str] = (), *, root: Path | None = None, kept: bool = False
 ) -> tuple[Parameters, Path]:
     """Read a profile, apply overrides and check all of it.
 
@@ -98,12 +99,15 @@ def load(
     ----------
     profile : str
         A name in `params/`, or the path of a YAML file. With ``extends: <profile>`` the keys that
-        it does not give are those of another profile; with ``proxies`` of its own it does not take
-        what belongs to the other's (`OF_PROXIES`). Its own paths refer to the project.
+        it does not give are those of another profile (see `profile_files.read_profile`). Its own
+        paths refer to the project.
     overrides : iterable of str
         ``key=value`` with the value in YAML; dots reach inside: ``proxies.cifar100.number=1000``.
     root : path, optional
         The project's folder, found from the working directory by default.
+    kept : bool
+        Whether `profile` may also be the name of a run in `runs/`, such as a variant that was kept
+        apart: its parameters are then those of that run.
 
     Returns
     -------
@@ -118,14 +122,27 @@ def load(
         One line for each fault: file, key, value, what is allowed, and the nearest match.
     """
     root = root or project_root()
-    path = find_profile(profile, root)
-    values = _read(path, root)
+    path = find_profile(profile, root, kept=kept)
+    values = read_profile(path, root)
     for override in overrides:
         _override(values, override)
-    return check(_with_places(values), where=path.name, root=root), root
+    values = _with_places(values, path.name)
+    _require_own_name(values, path, root)
+    return check(values, where=path.name, root=root), root
 
 
-def _with_places(values: dict[str, Any]) -> dict[str, Any]:
+def _require_own_name(values: Mapping[str, Any], path: Path, root: Path) -> None:
+    """Refuse the name of another profile of the project, whose results a run would replace."""
+    shipped = root / "params" / f"{values.get('profile')}.yaml"
+    own = (shipped, root / str(values["runs"]) / RECORD)
+    if shipped.is_file() and path.resolve() not in [file.resolve() for file in own]:
+        raise UserError(
+            f"{path.name}: profile: {values['profile']!r} is the name of a profile that the project "
+            f"ships, whose results it would replace: rename the file, or give another name"
+        )
+
+
+def _with_places(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Fill in the folders that a profile does not give: by its name, and the zoo's by `runs`."""
     places = {
         "runs": f"runs/{values.get('profile')}",
@@ -134,32 +151,22 @@ def _with_places(values: dict[str, Any]) -> dict[str, Any]:
     values = places | values
     if values.get("zoo"):
         folder = f"{values['runs']}/zoo"
-        values = values | {"registry": f"{folder}/registry.csv", "weights_dir": f"{folder}/weights"}
+        made = {"registry": f"{folder}/registry.csv", "weights_dir": f"{folder}/weights"}
+        _require_unused(values, made, where)
+        values = values | made
     return values
 
 
-def _read(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A profile's values; those that it does not give come from the profile that it extends."""
-    if path in heirs:
-        raise UserError(f"{path}: extends itself")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(values, dict):
+def _require_unused(values: Mapping[str, Any], made: Mapping[str, str], where: str) -> None:
+    """Refuse what a zoo would replace; a run's own record names the very places, and may."""
+    unused = [f"{key} ({values[key]})" for key in made if values.get(key) not in (None, made[key])]
+    if unused:
+        zoo = values["zoo"]
+        table = f" (of {zoo['table']})" if isinstance(zoo, Mapping) and "table" in zoo else ""
         raise UserError(
-            f"{path}: a profile is a mapping of parameters, not {type(values).__name__}"
+            f"{where}: {' and '.join(unused)} would be ignored, since the profile trains a zoo{table}: "
+            "set zoo: null to compare models of your own"
         )
-    base = values.pop("extends", None)
-    if base is None:
-        return values
-    values.setdefault("profile", path.stem)  # so that no run overwrites that of another profile
-    inherited = _read(find_profile(str(base), root, path.parent), root, (*heirs, path))
-    if "proxies" in values:  # these are more images of proxies that are not there any more
-        inherited = {key: inherited[key] for key in inherited if key not in OF_PROXIES}
-    return inherited | values
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -168,9 +175,11 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise UserError(f"-p {override!r}: give it as key=value")
     *outer, last = key.split(".")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"-p {override!r}: the value is not valid YAML") from error
+    except UserError as error:
+        raise UserError(f"-p {override!r}: {error}") from None
     target: Any = values
     for name in outer:
         if not isinstance(target, dict) or name not in target:
@@ -207,71 +216,11 @@ def check(values: Mapping[str, Any], *, where: str, root: Path) -> Parameters:
     try:
         parameters = Parameters.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(_lines(error, where)) from None
+        raise UserError(lines_of(error, where)) from None
     faults = list(_dangling(parameters, root))
     if faults:
         raise UserError("\n".join(f"{where}: {fault}" for fault in faults))
     return parameters
-
-
-def _lines(error: ValidationError, where: str) -> str:
-    """One line for each key that pydantic found fault with."""
-    lines: dict[str, str] = {}
-    for fault in error.errors():
-        key, schema = _place([str(part) for part in fault["loc"]])
-        lines.setdefault(key, f"{where}: {_line(fault, key, schema)}")
-    return "\n".join(lines.values())
-
-
-def _line(fault: Mapping[str, Any], key: str, schema: type[BaseModel]) -> str:
-    kind, given = fault["type"], fault["input"]
-    if kind == "extra_forbidden":
-        return f"{key}: {unknown('parameter', key.rpartition('.')[2], schema.model_fields)}"
-    if kind == "missing":
-        return f"{key}: is missing"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        named = given.get("kind") if isinstance(given, Mapping) else given
-        return f"{key}.kind: {unknown('kind of images', named, SOURCES)}"
-    if kind == "literal_error":
-        choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        return f"{key}: {unknown('value', given, [choice.strip(chr(39)) for choice in choices])}"
-    if kind == "string_pattern_mismatch":
-        if fault["loc"][-1] == "[key]":
-            return f"{key.partition('.')[0]}: the name {given!r} is not allowed: {FILE_NAME}"
-        description = schema.model_fields[key.rpartition(".")[2]].description
-        return f"{key}: {given!r} is not allowed: {description}"
-    return f"{key}: {fault['msg'].replace('Input should', 'should')}, not {given!r}"
-
-
-def _place(location: list[str]) -> tuple[str, type[BaseModel]]:
-    """Dotted key of one of pydantic's locations, and the section that the key belongs to.
-
-    Pydantic names the chosen member of a union in the location; a reader's file does not.
-    """
-    key, schema, annotation = [], Parameters, Parameters
-    for part in location:
-        if part in SOURCES and annotation is ImageSource:
-            schema = annotation = SOURCES[part]
-            continue
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            schema = annotation
-            field = schema.model_fields.get(part)
-            annotation = _without_none(field) if field else None
-        elif get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
-        else:
-            break  # the members of a union such as 'all' | list of names
-        key.append(part)
-    return ".".join(key), schema
-
-
-def _without_none(field: FieldInfo) -> Any:
-    if field.discriminator:
-        return ImageSource
-    if get_origin(field.annotation) in (Union, types.UnionType):
-        members = [part for part in get_args(field.annotation) if part is not type(None)]
-        return members[0] if len(members) == 1 else None
-    return field.annotation
 
 
 def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
@@ -341,10 +290,33 @@ def _missing_places(parameters: Parameters, root: Path) -> Iterable[str]:
     if not (root / parameters.portal).is_file():
         yield f"portal: no such file: {parameters.portal}"
         return
-    rows = pd.read_csv(root / parameters.portal)["submission"].tolist()
+    try:
+        rows = _portal_rows(root / parameters.portal)
+    except UserError as error:
+        yield f"portal: {error}"
+        return
     for name, submission in parameters.submissions.items():
         if submission.portal and submission.portal not in rows:
             yield f"submissions.{name}: {unknown('row of the portal table', submission.portal, rows)}"
+
+
+def _portal_rows(path: Path) -> list[str]:
+    """The submissions that a table of portal scores has a row for."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(
+            f"{path} is not a CSV file in UTF-8: {str(error).splitlines()[0]}"
+        ) from None
+    absent = [column for column in PORTAL_COLUMNS if column not in table]
+    if absent:
+        lacking = " and ".join(map(repr, absent))
+        there = ", ".join(table.columns)
+        needed = " and ".join(PORTAL_COLUMNS)
+        raise UserError(f"{path}: no column {lacking} among {there}; {needed} are needed")
+    if not pd.api.types.is_numeric_dtype(table["real"]):
+        raise UserError(f"{path}: the column 'real' has text: scores are numbers")
+    return table["submission"].tolist()
 
 
 def _submission_faults(

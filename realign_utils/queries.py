@@ -27,6 +27,7 @@ MECHANISMS: Mapping[str, str] = {
 
 _EXAMPLE = "write it as \"mechanism == 'hybrid' and params_m < 20\""
 _METHODS = re.compile(r"(\w+)\.(isin|str\.contains|str\.startswith|str\.endswith)")
+_NAME = r"\w[\w.-]*"
 _PLAIN = (ast.BoolOp, ast.boolop, ast.Compare, ast.cmpop, ast.UnaryOp, ast.unaryop, ast.BinOp,
           ast.BitAnd, ast.BitOr, ast.List, ast.Tuple, ast.Constant, ast.keyword, ast.Load)  # fmt: skip
 
@@ -53,6 +54,7 @@ def rows_where(registry: pd.DataFrame, query: str) -> pd.DataFrame:
         If it cannot be understood, asks for more than that, or chooses nothing.
     """
     query = query.replace("\n", " ").strip()
+    _require_no_names(query, registry)
     try:
         tree = ast.parse(query, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -70,6 +72,14 @@ def rows_where(registry: pd.DataFrame, query: str) -> pd.DataFrame:
         hint = _nearest_value(registry, tree)
         raise UserError(f"the query {query!r} chooses none of {len(registry)} models{hint}")
     return registry[holds]
+
+
+def _require_no_names(query: str, registry: pd.DataFrame) -> None:
+    """Refuse names of models, which are no query: they are given as a list."""
+    names = re.split(r"\s*,\s*", query)
+    words = {*registry.columns, *registry["family"], *MECHANISMS, "model"}
+    if all(re.fullmatch(_NAME, name) and name not in words for name in names):
+        raise UserError(f"{query!r} is no query; names of models need a list: [{', '.join(names)}]")
 
 
 def _require_plain(node: ast.AST, registry: pd.DataFrame, query: str) -> None:

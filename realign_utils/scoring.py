@@ -15,8 +15,8 @@ from realign_utils.errors import UserError, unknown
 from realign_utils.features import extract, read_features
 from realign_utils.images import ImageSet, load_images
 from realign_utils.parameters import Parameters
-from realign_utils.profiles import sources_under, under
-from realign_utils.registry import choose, read_registry
+from realign_utils.profiles import registry_of, sources_under
+from realign_utils.registry import choose
 from realign_utils.submission import Submission, faults, read_submission
 
 PORTAL_EPSILON = 1e-6
@@ -52,7 +52,7 @@ def score_file(path: Path, parameters: Parameters, root: Path, *, images: str) -
         If a model or an image is not known, or features cannot be computed.
     """
     submission = read_submission(path)
-    registry = read_registry(under(root, parameters.registry))
+    registry = registry_of(parameters, root)
     sources = sources_under(parameters, root)
     if submission.track == "blue":
         models, sets = _blue(submission, registry, sources, images)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from realign_utils.architectures import require_architectures
 from realign_utils.arithmetic import IMAGES, arithmetics, examined
 from realign_utils.errors import UserError
 from realign_utils.features import Extraction, extract
 from realign_utils.images import first, load_images
 from realign_utils.parameters import Parameters
-from realign_utils.profiles import sources_under, under
-from realign_utils.registry import choose, read_registry
+from realign_utils.profiles import models_of, registry_files, sources_under
 from realign_utils.settings import PLAIN
 from realign_utils.workers import largest_first
 
@@ -109,7 +109,8 @@ def extract_profile(
     UserError
         If a file is missing or wrong, or the store cannot be written.
     """
-    registry = choose(read_registry(under(root, parameters.registry)), parameters.models)
+    registry = models_of(parameters, root)
+    require_architectures(registry, registry_files(parameters))
     probes = examined(registry, parameters.arithmetic_models)
     if shard:
         registry = shard_of(registry, *shard)

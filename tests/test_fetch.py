@@ -365,7 +365,8 @@ def test_an_archive_that_may_not_be_downloaded_is_missing(imagenette, capsys):
 def test_checkpoints_missing_in_a_folder_are_named(profile, tmp_path, capsys):
     (tmp_path / f"{MODELS[1]}.safetensors").touch()
     code, out, lines = realign(capsys, "fetch", profile, "-p", f"weights_dir={tmp_path}")
-    assert (code, out) == (1, "small: 1 of 3 models are here; nothing to fetch\n")
+    told = "small: 1 of 3 models are here; what is missing cannot be fetched\n"
+    assert (code, out) == (1, told)
     assert len(lines) == 1
     assert lines[0].endswith(f"of {MODELS[0]}, {MODELS[2]}")
 
@@ -373,6 +374,36 @@ def test_checkpoints_missing_in_a_folder_are_named(profile, tmp_path, capsys):
 def test_a_profile_that_trains_its_models_needs_nothing(capsys):
     shown = realign(capsys, "fetch", "demo")
     assert shown == (0, "demo: trains its own models; nothing to fetch\n", [])
+
+
+@pytest.mark.parametrize("command", ["run", "fetch", "extract"])
+def test_an_architecture_that_timm_has_not_stops_before_any_work(tmp_path, capsys, command):
+    lines = (ROOT / "params" / "test_models.csv").read_text().splitlines()
+    architectures = {"test_resnet.r160_in1k": "tset_resnet", "test_vit.r160_in1k": "hf-hub:a/vit"}
+    rows = [f"{line},{architectures.get(line.split(',')[0], '')}" for line in lines[1:]]
+    (tmp_path / "own.csv").write_text("\n".join([f"{lines[0]},architecture", *rows]))
+    options = {"registry": str(tmp_path / "own.csv"), "weights_dir": str(tmp_path)}
+    options |= {name: str(tmp_path / name) for name in ("runs", "figures", "store")}
+    code, out, told = realign(capsys, command, write_profile(tmp_path, **options))
+    assert (code, out) == (2, "")
+    assert len(told) == 2
+    assert "own.csv: model 'test_resnet.r160_in1k': unknown timm architecture" in told[0]
+    assert "'tset_resnet'; did you mean 'test_resnet'?" in told[0]
+    assert "'test_vit.r160_in1k': unknown timm architecture 'hf-hub:a/vit'" in told[1]
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("command", ["extract", "score", "check"])
+def test_a_zoo_that_is_not_trained_yet_is_told(tmp_path, capsys, command):
+    entry = tmp_path / "S1.json"
+    entry.write_text('{"models": [{"model_name": "vit_width64_seed0", "layer_name": "fc_norm"}]}')
+    (tmp_path / "new.yaml").write_text(f"extends: demo\nruns: {tmp_path}/runs")
+    profile = str(tmp_path / "new.yaml")
+    code, _, told = realign(
+        capsys, command, *([profile] if command == "extract" else [entry, "--profile", profile])
+    )
+    assert (code, len(told)) == (2, 1)
+    assert "zoo/registry.csv is missing: the zoo is not trained yet: realign run" in told[0]
 
 
 def test_a_run_says_what_it_will_download_before_it_starts(hub: Hub, profile, capsys, monkeypatch):

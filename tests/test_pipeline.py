@@ -110,6 +110,13 @@ def test_a_later_start_refuses_what_was_run_with_other_parameters(root: Path, mo
         run(root, monkeypatch, "1_good", "2_error", "5_good", first="5_good")
 
 
+def test_a_later_start_of_what_was_never_run_says_so(root: Path, monkeypatch) -> None:
+    told = r"^--from 5_good: test has no earlier run of its own in runs: leave out --from"
+    with pytest.raises(UserError, match=told):
+        run(root, monkeypatch, "1_good", "5_good", first="5_good")
+    assert run(root, monkeypatch, "1_good", first="1_good")["notebooks"]
+
+
 def test_an_unknown_notebook_is_told_with_the_nearest(root: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match=r"unknown notebook '1_god'; did you mean '1_good'"):
         run(root, monkeypatch, "1_good", first="1_god")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from realign_utils import cli
 from realign_utils.errors import UserError
 from realign_utils.parameters import Parameters, documentation, image_sources
 from realign_utils.profiles import load
 from realign_utils.registry import choose, read_registry
+from realign_utils.submission import portal_json
 
 ROOT = Path(__file__).parent.parent
 PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
 
 FAULTS = {
     "restart=5": "restart: unknown parameter 'restart'; did you mean 'restarts'?",
+    "K=5": "K: unknown parameter 'K'; did you mean 'k'?",
+    "profile=my run": "profile: the name 'my run' (of the file, where it gives none) is not allowed: letters",
+    "models=vgg11.tv_in1k": "models: 'vgg11.tv_in1k' is no query; names of models need a list: [vgg11",
+    "seed={a: 1, a: 2}": "-p 'seed={a: 1, a: 2}': line 1: the key 'a' stands already in line 1",
     "proxies.cifar100.numbr=3": "proxies.cifar100.numbr: unknown parameter 'numbr'; did you mean 'number'?",
     "proxies.cifar100.kind=cifar10": "proxies.cifar100.kind: unknown kind of images 'cifar10'; did you mean",
     "proxies.cifar100.number=-3": "proxies.cifar100.number: should be greater than or equal to 5, not -3",
@@ -87,8 +94,26 @@ def test_a_fault_is_one_line_with_what_is_allowed(override: str) -> None:
     with pytest.raises(UserError) as error:
         load("paper", [override], root=ROOT)
     first = str(error.value).splitlines()[0]
-    assert first.startswith("paper.yaml: ")
+    assert first.startswith(("paper.yaml: ", "-p "))
     assert FAULTS[override] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("name,real\nS1,0.7\n", "no column 'submission' among name, real; submission and real are"),
+        ("submission\nS1\n", "no column 'real' among submission; submission and real are needed"),
+        ("submission,real\nS1,high\n", "the column 'real' has text: scores are numbers"),
+        ("", "is not a CSV file in UTF-8: No columns"),
+    ],
+)
+def test_a_portal_table_without_its_columns_is_told(table: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "portal.csv").write_text(table)
+    with pytest.raises(UserError) as error:
+        load("paper", [f"portal={tmp_path}/portal.csv"], root=ROOT)
+    assert str(error.value).startswith(f"paper.yaml: portal: {tmp_path}/portal.csv")
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_an_unknown_profile_is_told_with_the_nearest() -> None:
@@ -102,6 +127,38 @@ def test_a_file_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"my.yaml: not valid YAML") as error:
         load(str(path), root=ROOT)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("extends: demo\nk: 5\nseed: 1\nk: 7", "line 4: the key 'k' stands already in line 2"),
+        ("zoo: {epochs: 1, epochs: 2}", "line 1: the key 'epochs' stands already in line 1"),
+    ],
+)
+def test_a_key_that_stands_twice_is_told_with_its_line(text: str, told: str, tmp_path: Path):
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        load(str(path), root=ROOT)
+    assert str(error.value) == f"{path}: {told}"
+    path.write_text(
+        "extends: demo\npools: {full: &a {x: 1}, b: {<<: *a, x: 2}}"
+    )  # one is merged in
+    with pytest.raises(UserError, match="pools"):
+        load(str(path), root=ROOT)
+
+
+def test_a_profile_that_extends_none_is_told_how(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("profile: my\nk: five\nzoo: {}")
+    with pytest.raises(UserError) as error:
+        load(str(path), root=ROOT)
+    first, *others = str(error.value).splitlines()
+    assert first.startswith("my.yaml: title, registry, proxies, pools, ")
+    assert first.endswith("are missing; 'extends: demo' takes what is not given from the demo")
+    assert others[0] == "my.yaml: k: should be a valid integer, not 'five'"
+    assert others[1] == "my.yaml: zoo.table: is missing"
 
 
 def test_yaml_may_not_make_python_objects(tmp_path: Path) -> None:
@@ -120,6 +177,67 @@ def test_a_profile_may_extend_another_but_not_itself(tmp_path: Path) -> None:
     path.write_text(f"extends: {path}")
     with pytest.raises(UserError, match="extends itself"):
         load(str(path), root=ROOT)
+
+
+@pytest.fixture
+def variant(tmp_path: Path) -> Path:
+    """A project with a variant of the demo that was run as k6."""
+    for name in ("params", "notebooks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    parameters, _ = load("demo", ["k=6", "profile=k6"], root=tmp_path)
+    (tmp_path / "runs" / "k6").mkdir(parents=True)
+    values = parameters.model_dump(mode="json")
+    (tmp_path / "runs" / "k6" / "parameters.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path
+
+
+def test_a_variant_is_called_by_its_name_where_nothing_is_computed(variant: Path) -> None:
+    parameters, _ = load("k6", root=variant, kept=True)
+    assert (parameters.profile, parameters.k, parameters.runs) == ("k6", 6, "runs/k6")
+    assert load("demo", root=variant, kept=True)[0].k == 8
+
+
+def test_a_variant_is_no_profile_to_run_but_its_record_is(variant: Path, monkeypatch) -> None:
+    monkeypatch.chdir(variant)
+    told = r"unknown profile 'k6': it is a run in runs/k6; .* or runs/k6/parameters.yaml to have it"
+    with pytest.raises(UserError, match=told):
+        load("k6", root=variant)
+    assert load("runs/k6/parameters.yaml", root=variant)[0].profile == "k6"
+
+
+def test_a_submission_of_a_variant_is_checked_by_its_name(variant: Path, monkeypatch, capsys):
+    zoo = variant / "runs" / "k6" / "zoo"
+    zoo.mkdir()
+    (zoo / "registry.csv").symlink_to(ROOT / "params" / "zoo.csv")
+    models = load("demo", root=ROOT)[0].submissions["S2"].models[:6]
+    entered = portal_json(models, read_registry(zoo / "registry.csv"))
+    (variant / "S2.json").write_text(json.dumps(entered))
+    monkeypatch.chdir(variant)
+    cli.main(["check", "S2.json", "--profile", "k6"])
+    assert "S2.json: valid, 6 entries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["demo", "paper"])
+def test_a_profile_may_not_have_the_name_of_one_of_the_project(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text("extends: demo\nk: 5")
+    with pytest.raises(UserError) as error:
+        load(str(path), root=ROOT)
+    told = f"{name}.yaml: profile: '{name}' is the name of a profile that the project ships"
+    assert str(error.value).startswith(told)
+    assert str(error.value).endswith("rename the file, or give another name")
+    assert load(str(path), ["profile=mine"], root=ROOT)[0].runs == "runs/mine"
+
+
+def test_a_shipped_profile_keeps_its_name_by_its_path_and_its_record(variant: Path) -> None:
+    for profile in ("params/demo.yaml", "runs/demo/parameters.yaml"):
+        path = variant / profile
+        if not path.exists():
+            path.parent.mkdir()
+            path.write_text("extends: ../../params/demo.yaml\nprofile: demo\nruns: runs/demo")
+        assert load(str(path), root=variant)[0].profile == "demo"
+    with pytest.raises(UserError, match="profile: 'quick' is the name of a profile"):
+        load("demo", ["profile=quick"], root=variant)
 
 
 def test_a_profile_with_proxies_of_its_own_does_not_take_more_images_of_the_other_s(tmp_path):
@@ -150,10 +268,45 @@ def readme_profiles() -> list[str]:
     return [block.partition("```")[0] for block in blocks]
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with the tables, images and weights that the README's own models are said to have."""
+    (tmp_path / "params").symlink_to(ROOT / "params")
+    for name in ("weights", "images/coarse", "images/fine", "images/held_out"):
+        (tmp_path / "my" / name).mkdir(parents=True)
+    registry = (ROOT / "README.md").read_text().partition("```csv\n")[2].partition("```")[0]
+    (tmp_path / "my" / "registry.csv").write_text(registry)
+    return tmp_path
+
+
 @pytest.mark.parametrize("text", readme_profiles())
-def test_every_profile_of_the_readme_is_valid(text: str, tmp_path: Path) -> None:
-    (tmp_path / "my.yaml").write_text(text)
-    assert load(str(tmp_path / "my.yaml"), root=ROOT)[0].profile == "my"
+def test_every_profile_of_the_readme_is_valid(text: str, project: Path) -> None:
+    (project / "my.yaml").write_text(text)
+    assert load(str(project / "my.yaml"), root=project)[0].profile == "my"
+
+
+def test_the_readme_s_own_models_take_no_image_or_model_from_the_demo(project: Path) -> None:
+    text = next(text for text in readme_profiles() if "registry:" in text)
+    (project / "my.yaml").write_text(text)
+    parameters, _ = load(str(project / "my.yaml"), root=project)
+    assert {source.kind for source in image_sources(parameters).values()} == {"imagefolder"}
+    assert (parameters.zoo, parameters.registry) == (None, "my/registry.csv")
+    assert parameters.title != load("demo", root=ROOT)[0].title
+
+
+@pytest.mark.parametrize("key", ["registry", "weights_dir"])
+def test_what_a_zoo_would_replace_is_refused(key: str, project: Path) -> None:
+    path = project / "my.yaml"
+    path.write_text(f"extends: demo\n{key}: my/own")
+    told = (
+        rf"^my.yaml: {key} \(my/own\) would be ignored, .*zoo \(of params/zoo.csv\): set zoo: null"
+    )
+    with pytest.raises(UserError, match=told):
+        load(str(path), root=ROOT)
+    path.write_text("extends: paper\nzoo: {table: params/zoo.csv, images: {kind: patches}}")
+    with pytest.raises(UserError) as error:  # the paper's registry is none of this profile's own
+        load(str(path), root=ROOT)
+    assert "would be ignored" not in str(error.value)
 
 
 def test_the_readme_has_no_gap_left_to_fill() -> None:
