@@ -48,6 +48,7 @@ from realign_utils.claims_shown import (
     scorecard_shown,
 )
 from realign_utils.claims_trail import examples, trail
+from realign_utils.in_step import require_choice, require_in_step, require_reference
 from realign_utils.influence import (
     SHARE,
     TIMES,
@@ -215,6 +216,11 @@ zoo = {  # the small models to train first; null: none
     "epochs": None,
     "minimum_accuracy": 0.6,
 }
+
+# %% tags=["remove"]
+require_choice(runs, k, submissions)
+require_reference(runs, reference_proxy)
+require_in_step(runs, estimator, figures=figures)
 
 # %% tags=["remove"]
 results = read_results(runs)

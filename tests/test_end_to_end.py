@@ -244,6 +244,22 @@ def test_a_run_compared_with_itself_differs_in_nothing(folder: Path) -> None:
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no number differs")
 
 
+def test_a_later_start_refuses_sets_that_were_not_scored(folder: Path) -> None:
+    path = folder / "runs" / "submissions" / "S2.csv"
+    before = path.read_text()
+    command = ["run", "tests/miniature.yaml", *overrides(folder), "--from"]
+    try:
+        path.write_text(before.rsplit("\n", 2)[0] + "\n")
+        done = realign(folder, *command, "5_figures")
+    finally:
+        path.write_text(before)
+    assert done.returncode == 2
+    assert done.stderr.startswith("realign: --from 5_figures: submissions.csv is not of the sets")
+    assert done.stderr.count("\n") == 1
+    done = realign(folder, *command, "7_report")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_submission_is_valid_and_scored_as_the_table_says(folder: Path) -> None:
     path = folder / "runs" / "submissions" / "S4.json"
     mine = f"extends: {ROOT / 'tests' / 'miniature.yaml'}\nruns: {folder / 'runs'}\n"
