@@ -18,6 +18,7 @@ from realign_utils.parameters import Parameters
 from realign_utils.profiles import sources_under, under
 from realign_utils.registry import choose, read_registry
 from realign_utils.settings import PLAIN
+from realign_utils.words import counted
 from realign_utils.workers import largest_first
 
 SLURM = """#!/bin/bash
@@ -138,9 +139,10 @@ def lines_of(extraction: Extraction) -> list[str]:
     """What an extraction did, for the terminal: a line, and one for each failure."""
     index, failures = extraction.index, extraction.failures
     cached = int(index["cached"].sum())
-    counted = f"{index['model'].nunique()} models, {len(index)} feature files"
+    models = counted(index["model"].nunique(), "model")
+    files = f"{counted(len(index), 'feature file')}: {len(index) - cached} computed, {cached}"
     return [
-        f"{counted}: {len(index) - cached} computed, {cached} there already; failures: {len(failures)}",
+        f"{models}, {files} there already; failures: {len(failures)}",
         *(f"failed: {f.model} ({f.images}), {f.stage}: {f.reason}" for f in failures.itertuples()),
     ]
 
