@@ -323,7 +323,9 @@ def _execute(name: str, values: Mapping[str, Any], root: Path, runs: Path) -> di
             language="python",
             cwd=root,
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            # Its errors are of the protocol, such as the interrupt that comes before each shutdown;
+            # what a cell raises is told by papermill.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
         publish(partial, executed)
         failed.unlink(missing_ok=True)
