@@ -28,9 +28,8 @@ from IPython.display import display
 from PIL import Image
 
 from realign_utils.arithmetic import compare_arithmetic
-from realign_utils.errors import UserError
-from realign_utils.features import extract, name_of_device
-from realign_utils.images import load_images, manifest, mosaic
+from realign_utils.features import extract, name_of_device, require_two_models
+from realign_utils.images import load_images, manifest, mosaic, require_halves
 from realign_utils.parameters import larger_name
 from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
@@ -297,8 +296,7 @@ extraction = extract(
 write_text(Path(runs) / "features.csv", extraction.index.to_csv(index=False))
 write_text(Path(runs) / "failures.csv", extraction.failures.to_csv(index=False))
 write_text(Path(runs) / "device.csv", f"device\n{name_of_device(device)}\n")
-if extraction.index.empty:
-    raise UserError(f"no model gave features: {extraction.failures['reason'][0]}")
+require_two_models(extraction, failures=Path(runs) / "failures.csv")
 index = extraction.index
 index.groupby("images", sort=False).agg(
     models=("model", "size"),
