@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from realign_utils.errors import UserError, unknown
-from realign_utils.image_sources import CATALOGUES
+from realign_utils.image_sources import CATALOGUES, SUFFIXES
 from realign_utils.patches import cell_of
 from realign_utils.store import key_of
 
@@ -120,6 +120,11 @@ def load_images(
     if duplicates:
         raise UserError(f"{name}: two images are called {duplicates[0]!r}")
     if identifiers is not None:
+    if not catalogue.identifiers and "path" in options:
+        endings = ", ".join(sorted(SUFFIXES))
+        raise UserError(
+            f"{name}: no image in {options['path']}: none of its files ends in {endings}"
+        )
         chosen = _find(catalogue.identifiers, identifiers, name)
     elif catalogue.drawn:
         chosen = list(range(len(catalogue.identifiers)))

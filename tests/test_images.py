@@ -180,6 +180,21 @@ def test_a_broken_image_is_named_before_anything_is_read(
 
 def test_a_bit_flipped_png_is_found(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", 0)
+@pytest.mark.parametrize("number", [2, 5])
+def test_all_broken_images_are_told_at_once_and_three_are_named(
+    tmp_path: Path, number: int
+) -> None:
+    save(tmp_path / "good.png", 0)
+    for index in range(number):
+        (tmp_path / f"bad{index}.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError) as error:
+        folder(tmp_path)
+    told = str(error.value)
+    assert told.startswith(f"{number} of {number + 1} images are broken: {tmp_path}/bad")
+    assert told.count(": not an image") == min(number, 3)
+    assert told.endswith("; and 2 more") == (number == 5)
+
+
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -229,7 +244,7 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
         ({"kind": "imagefolders"}, "'imagefolders'; did you mean 'imagefolder'"),
         ({"path": "/nowhere/at/all"}, "no folder /nowhere/at/all: set path"),
         ({"dataset_name": "imagenet_val", "path": "{}/.."}, "two images are called 'cat0.png'"),
-        ({"path": "{}/empty"}, "mine: there are no images"),
+        ({"path": "{}/empty"}, "/empty: none of its files ends in .bmp, .jpeg, .jpg, "),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
