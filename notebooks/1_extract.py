@@ -225,11 +225,14 @@ chosen.groupby("mechanism")[["family", "params_m"]].agg(
 # out: nothing is chosen by it. A sample takes as many images of each class as of any other and depends only on the seed. A *larger* set
 # begins with the very images of its proxy and goes on; it serves the learning curve alone. The *calibration proxies*, if any, differ from each
 # other in one thing, such as the resolution; by them `4_calibrate` finds which kind of proxy predicts best. Nothing is chosen by either.
+# Halves of every set are compared later, so none may be smaller than 8 images.
 
 # %%
 sources = {**proxies, **({"evaluation": evaluation} if evaluation else {}), **calibration_proxies}
 sources |= {larger_name(p): {**proxies[p], "number": number} for p, number in larger.items()}
 image_sets = {name: load_images(source, name=name) for name, source in sources.items()}
+for images in image_sets.values():
+    require_halves(images)
 pd.DataFrame(
     {
         name: {

@@ -328,10 +328,10 @@ def test_a_notebook_runs_alone_from_the_folder_that_jupyterlab_starts_it_in(fold
 def test_a_broken_image_stops_before_any_features_and_is_named(folder: Path) -> None:
     images = folder / "images"
     images.mkdir()
-    for index in range(6):
+    for index in range(8):
         Image.fromarray(np.full((40, 40, 3), index, np.uint8)).save(images / f"{index}.png")
     (images / "5.png").write_bytes((images / "5.png").read_bytes()[:60])
-    source = f"{{kind: imagefolder, path: {images}, number: 6}}"
+    source = f"{{kind: imagefolder, path: {images}, number: 8}}"
     values = overrides(folder, evaluation=source)
     done = realign(folder, "run", "tests/miniature.yaml", *values)
     assert done.returncode == 2, done.stdout + done.stderr
