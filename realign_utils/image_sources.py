@@ -212,7 +212,7 @@ def _all_broken(broken: Sequence[UserError], of: int) -> UserError:
     """One line on all broken images, so that they can be mended at once."""
     if len(broken) == 1:
         return broken[0]
-    named = [str(error).removeprefix("broken image ") for error in broken[:3]]
+    named = sorted(str(error).removeprefix("broken image ") for error in broken)[:3]
     more = [f"and {len(broken) - 3} more"] if len(broken) > 3 else []
     return UserError(f"{len(broken)} of {of} images are broken: {'; '.join(named + more)}")
 

@@ -205,9 +205,11 @@ def require_halves(images: ImageSet) -> None:
         return
     alone = len(sizes) == len(images)
     what = counted(len(images), "image") + ("" if alone else f" of {counted(len(sizes), 'place')}")
-    needed = f"{2 * _LEAST_IMAGES} are needed"
-    if not alone:
-        needed += f", of {_LEAST_GROUPS} places, and {_LEAST_IMAGES} in any half of the places"
+    needed = (
+        f"{2 * _LEAST_IMAGES} are needed"
+        if alone
+        else f"{_LEAST_GROUPS} places are needed, and {_LEAST_IMAGES} images in any half of them"
+    )
     raise UserError(f"{images.name}: {what}: too few; {needed}, since halves are compared")
 
 

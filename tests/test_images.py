@@ -553,9 +553,12 @@ def test_a_mistake_in_patches_is_one_line(change: dict[str, Any], message: str) 
     [
         ([*range(8)], None),
         ([*range(7)], "mine: 7 images: too few; 8 are needed, since halves are compared"),
-        ([0, 1, 2, 3, 4, 0, 1, 2], "8 images of 5 places: .* 5 places, and 4 in any half"),
+        (
+            [0, 1, 2, 3, 4, 0, 1, 2],
+            "8 images of 5 places: .* 5 places are needed, and 4 images in any",
+        ),
         ([0, 1, 2, 3, 4] * 2, None),
-        ([0, 1, 2, 3] * 9, "36 images of 4 places: too few; 8 are needed, of 5 places"),
+        ([0, 1, 2, 3] * 9, "36 images of 4 places: too few; 5 places are needed, and"),
         ([0] * 9 + [1, 2, 3, 4, 5, 6], "15 images of 7 places: too few"),
     ],
 )
