@@ -37,7 +37,7 @@ def lines_of(found: RunDifference) -> list[str]:
     lines += _part("matrices", (_matrix(row) for row in found.matrices.itertuples(index=False)))
     lines += _part("other tables", (f"{name}: {how}" for name, how in found.tables))
     if found.differ or len(found.why):
-        title = "why" if found.differ else "differs all the same"
+        title = "why" if found.differ else "differs on record"
         lines += _part(title, (_reason(row) for row in found.why.itertuples(index=False)))
     return [*lines, f"equal: {counted(len(found.equal), 'file')} of numbers"]
 
