@@ -28,9 +28,8 @@ from IPython.display import display
 from PIL import Image
 
 from realign_utils.arithmetic import compare_arithmetic
-from realign_utils.errors import UserError
-from realign_utils.features import extract, name_of_device
-from realign_utils.images import load_images, manifest, mosaic
+from realign_utils.features import extract, name_of_device, require_two_models
+from realign_utils.images import load_images, manifest, mosaic, require_halves
 from realign_utils.parameters import larger_name
 from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
@@ -226,11 +225,14 @@ chosen.groupby("mechanism")[["family", "params_m"]].agg(
 # out: nothing is chosen by it. A sample takes as many images of each class as of any other and depends only on the seed. A *larger* set
 # begins with the very images of its proxy and goes on; it serves the learning curve alone. The *calibration proxies*, if any, differ from each
 # other in one thing, such as the resolution; by them `4_calibrate` finds which kind of proxy predicts best. Nothing is chosen by either.
+# Halves of every set are compared later, so none may be smaller than 8 images.
 
 # %%
 sources = {**proxies, **({"evaluation": evaluation} if evaluation else {}), **calibration_proxies}
 sources |= {larger_name(p): {**proxies[p], "number": number} for p, number in larger.items()}
 image_sets = {name: load_images(source, name=name) for name, source in sources.items()}
+for images in image_sets.values():
+    require_halves(images)
 pd.DataFrame(
     {
         name: {
@@ -297,8 +299,7 @@ extraction = extract(
 write_text(Path(runs) / "features.csv", extraction.index.to_csv(index=False))
 write_text(Path(runs) / "failures.csv", extraction.failures.to_csv(index=False))
 write_text(Path(runs) / "device.csv", f"device\n{name_of_device(device)}\n")
-if extraction.index.empty:
-    raise UserError(f"no model gave features: {extraction.failures['reason'][0]}")
+require_two_models(extraction, failures=Path(runs) / "failures.csv")
 index = extraction.index
 index.groupby("images", sort=False).agg(
     models=("model", "size"),

@@ -36,6 +36,7 @@ from realign_utils.claims_evidence import Study
 from realign_utils.comparison_files import read_comparison
 from realign_utils.embedding import embed, resampled_maps
 from realign_utils.figure_style import mark_models
+from realign_utils.in_step import require_in_step, require_reference
 from realign_utils.matrices import read_matrix
 from realign_utils.objectives import plausible
 from realign_utils.profiles import enter_project
@@ -92,9 +93,12 @@ seed = 0  # seed of the search and of the figures
 # %% [markdown]
 # ## What there is
 #
-# One matrix for each set of images, and the scores of each submission.
+# One matrix for each set of images, and the scores of each submission. Where `2_cka` or `3_select` has been run again since the scores
+# were computed, the pictures would mix two choices: then this notebook stops, and names the one to run first.
 
 # %%
+require_in_step(runs, estimator)
+require_reference(runs, reference_proxy)
 sets = [*proxies, "evaluation"] if evaluation else list(proxies)
 read = {name: read_matrix(Path(runs) / "cka" / f"{name}_{estimator}.csv") for name in sets}
 models, similarity = read[reference_proxy]

@@ -48,6 +48,7 @@ from realign_utils.claims_shown import (
     scorecard_shown,
 )
 from realign_utils.claims_trail import examples, trail
+from realign_utils.in_step import require_choice, require_in_step, require_reference
 from realign_utils.influence import (
     SHARE,
     TIMES,
@@ -217,6 +218,11 @@ zoo = {  # the small models to train first; null: none
 }
 
 # %% tags=["remove"]
+require_choice(runs, k, submissions)
+require_reference(runs, reference_proxy)
+require_in_step(runs, estimator, figures=figures)
+
+# %% tags=["remove"]
 results = read_results(runs)
 compared, tried = model_counts(results)
 scores = results.calibration
@@ -237,10 +243,11 @@ best = scores[known].idxmax()
 # %% tags=["blog"]
 numbers = " and ".join(dict.fromkeys(str(source["number"] or "all") for source in proxies.values()))
 where = ", the portal's," if portal else ", on images by which no set was chosen,"
+of_images = "1 proxy, a set" if len(proxies) == 1 else f"{len(proxies)} proxies, sets"
 text = f"""This is a re-execution of a Blue Team entry of the ICLR 2026 Re-Align Challenge, on the profile *{profile}* ({title}).
 The entry selects {k} models whose representations are as alike as possible, by mean pairwise linear centred kernel alignment
 (CKA), and holds that sets of one kind of architecture keep their alignment on new images better than mixed sets do. Here
-{compared} of {tried} models were compared on {len(proxies)} proxies, sets of {numbers} images on which sets of models are chosen.
+{compared} of {tried} models were compared on {of_images} of {numbers} images on which sets of models are chosen.
 The best {score_name}{where * bool(scored)} is {scores[known][best]:.4f}, of {best}, “{scores["title"][best]}”. {counts_sentence(card)}
 {against_sentence(card)}"""
 display(Markdown(text.replace("\n", " ")))

@@ -14,6 +14,7 @@ import pandas as pd
 
 from realign_utils.claims_evidence import Study, shared_models
 from realign_utils.intervals import CLOSE, ERROR, FAILS, HOLDS, UNTESTABLE, VERDICTS
+from realign_utils.words import counted
 
 SIGNS = {"equal": "", "agrees with": "≈ ", "at least": "≥ ", "at most": "≤ "}
 SIGNS |= {"greater than": "> ", "less than": "< "}
@@ -108,7 +109,7 @@ def counts_sentence(card: pd.DataFrame) -> str:
     ):
         if kind in table.index:
             row = table.loc[kind]
-            found = [f"{row[outcome]} {word}" for outcome, word in _VERBS.items() if row[outcome]]
+            found = [counted(row[outcome], *w) for outcome, w in _VERBS.items() if row[outcome]]
             parts.append(f"{row['statements']} {how}: {', '.join(found)}")
     if NOTHING in table.index:
         parts.append(f"{table['statements'][NOTHING]} cannot be checked on anything published")
@@ -119,10 +120,10 @@ def counts_sentence(card: pd.DataFrame) -> str:
 
 
 _VERBS = {
-    HOLDS: "hold",
-    FAILS: "do not",
-    CLOSE: "are too close to call",
-    UNTESTABLE: "cannot be tested with these models and images",
+    HOLDS: ("holds", "hold"),
+    FAILS: ("does not", "do not"),
+    CLOSE: ("is too close to call", "are too close to call"),
+    UNTESTABLE: ("cannot be tested with these models and images",) * 2,
 }
 
 

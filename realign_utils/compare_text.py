@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from realign_utils.compare_runs import RunDifference
+from realign_utils.words import counted
 
 MOST = 12
 """Lines of one kind, at most; the JSON has all."""
@@ -35,8 +36,10 @@ def lines_of(found: RunDifference) -> list[str]:
     lines += _part("verdicts", (f"{what}: {one} -> {other}" for what, one, other in found.verdicts))
     lines += _part("matrices", (_matrix(row) for row in found.matrices.itertuples(index=False)))
     lines += _part("other tables", (f"{name}: {how}" for name, how in found.tables))
-    lines += _part("why", (_reason(row) for row in found.why.itertuples(index=False)))
-    return [*lines, f"equal: {len(found.equal)} files of numbers"]
+    if found.differ or len(found.why):
+        title = "why" if found.differ else "differs on record"
+        lines += _part(title, (_reason(row) for row in found.why.itertuples(index=False)))
+    return [*lines, f"equal: {counted(len(found.equal), 'file')} of numbers"]
 
 
 def as_data(found: RunDifference) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def _short(value: object, longest: int = 60) -> str:
 
 def _set(row: pd.Series) -> str:
     return (
-        f"{row['submission']}: {row['shared']} models in both; only in the first: "
+        f"{row['submission']}: {counted(row['shared'], 'model')} in both; only in the first: "
         f"{row['only in first']}; only in the second: {row['only in second']}"
     )
 

@@ -9,13 +9,21 @@ from typing import Any
 
 import pandas as pd
 
+from realign_utils.errors import UserError
 from realign_utils.extraction import FAILURES, INDEX, Extractor, Job
 from realign_utils.feature_files import images_of, read_features
 from realign_utils.progress import track
 from realign_utils.settings import Settings, devices_of, name_of_device
 from realign_utils.store import sweep
 
-__all__ = ["Extraction", "extract", "images_of", "name_of_device", "read_features"]
+__all__ = [
+    "Extraction",
+    "extract",
+    "images_of",
+    "name_of_device",
+    "read_features",
+    "require_two_models",
+]
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,35 @@ def extract(
         extractor = Extractor(registry, image_sets, settings, devices[0])
         jobs = extractor.extract(row for _, row in registry.iterrows())
     return _tables(track(jobs, "features", total=len(registry)), list(image_sets), registry)
+
+
+def require_two_models(extraction: Extraction, failures: str | os.PathLike[str]) -> None:
+    """Stop where fewer than two models have features on every set of images.
+
+    Parameters
+    ----------
+    extraction : Extraction
+    failures : path
+        Where its failures are written, to be named.
+
+    Raises
+    ------
+    UserError
+        One line: how many are left of how many, and why the first of the others failed.
+    """
+    index, failed = extraction.index, extraction.failures.drop_duplicates("model")
+    sets = pd.concat([index["images"], extraction.failures["images"]]).nunique()
+    left = int((index.groupby("model")["images"].nunique() == sets).sum())
+    if left > 1:
+        return
+    tried = len({*index["model"], *failed["model"]})
+    named = [f"{row.model} ({row.stage}): {row.reason}" for row in failed[:3].itertuples()]
+    named += [f"and {len(failed) - 3} more"] if len(failed) > 3 else []
+    named += [f"all reasons: {failures}"] if named else []
+    raise UserError(
+        f"two models are needed to compare, but {left} of {tried} "
+        f"{'has' if left == 1 else 'have'} features on all images; {'; '.join(named)}".rstrip("; ")
+    )
 
 
 def _tables(jobs: Iterable[Job], sets: list[str], registry: pd.DataFrame) -> Extraction:

@@ -40,6 +40,7 @@ from realign_utils.figure_style import (
 from realign_utils.heatmaps import Panel, heatmap, heatmaps, overview, registry_heatmap
 from realign_utils.learning_curve_figure import learning_curves
 from realign_utils.map_figure import embedding_map
+from realign_utils.words import counted
 
 NEAR = 0.01
 """The share of a mean similarity that still counts as near-optimal."""
@@ -179,7 +180,7 @@ def average_similarity(
     axes.tick_params(axis="y", length=0)
     axes.set(ylim=(len(table) - 0.4, -0.6), xlabel=SIMILARITY_LABEL)
     axes.set_title(
-        f"{fit(title, 5)}\nmean and range over the other {len(table) - 1} models; "
+        f"{fit(title, 5)}\nmean and range over the other {counted(len(table) - 1, 'model')}; "
         f"dashed: mean of all pairs, {number(overall)}"
     )
     axes.spines["left"].set_visible(False)

@@ -196,7 +196,11 @@ def _of_files(
         paths = [root / relative[index] for index in chosen]
         with ThreadPoolExecutor() as pool:
             checked = pool.map(_sha256_of_image, paths)
-            sha256 = list(track(checked, f"checking {dataset_name}", total=len(paths)))
+            found = list(track(checked, f"checking {dataset_name}", total=len(paths)))
+        broken = [each for each in found if isinstance(each, UserError)]
+        if broken:
+            raise _all_broken(broken, len(paths))
+        sha256 = [str(each) for each in found]
         # Absolute, since other processes, which may read them too, have other working directories.
         absolute = tuple(path.absolute() for path in paths)
         return sha256, _Files(absolute, tuple(sha256), border)
@@ -204,8 +208,20 @@ def _of_files(
     return Catalogue(dataset_name, identifiers, labels, open_files, border)
 
 
-def _sha256_of_image(path: Path) -> str:
-    """Hash of a file that is found to be a whole image, more cheaply than by decoding it fully."""
+def _all_broken(broken: Sequence[UserError], of: int) -> UserError:
+    """One line on all broken images, so that they can be mended at once."""
+    if len(broken) == 1:
+        return broken[0]
+    named = sorted(str(error).removeprefix("broken image ") for error in broken)[:3]
+    more = [f"and {len(broken) - 3} more"] if len(broken) > 3 else []
+    return UserError(f"{len(broken)} of {of} images are broken: {'; '.join(named + more)}")
+
+
+def _sha256_of_image(path: Path) -> str | UserError:
+    """Hash of a file that is found to be a whole image, more cheaply than by decoding it fully.
+
+    A broken one gives the error, so that the others are checked all the same.
+    """
     try:
         data = path.read_bytes()
         image = Image.open(BytesIO(data))
@@ -215,7 +231,7 @@ def _sha256_of_image(path: Path) -> str:
             image.draft("RGB", (1, 1))  # JPEG: reads all of the data, computes an eighth
             image.load()
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
-        raise _broken(path, error) from error
+        return _broken(path, error)
     return hashlib.sha256(data).hexdigest()
 
 

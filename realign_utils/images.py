@@ -15,9 +15,10 @@ import pandas as pd
 from PIL import Image
 
 from realign_utils.errors import UserError, unknown
-from realign_utils.image_sources import CATALOGUES
+from realign_utils.image_sources import CATALOGUES, SUFFIXES
 from realign_utils.patches import cell_of
 from realign_utils.store import key_of
+from realign_utils.words import counted
 
 SOURCES: dict[str, dict[str, Any]] = {
     "patches": {"split": ..., "classes": "all", "resolution": 32, "cells": None},
@@ -38,6 +39,9 @@ SOURCES: dict[str, dict[str, Any]] = {
     "imagefolder": {"path": ..., "dataset_name": "images", "border": None, "manifest": None},
 }
 """Kinds of images: their keys with defaults; ``...`` must be given. All have number and seed."""
+
+_LEAST_IMAGES = 4  # for which the debiased CKA is defined
+_LEAST_GROUPS = 5  # of which an interval is drawn
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,11 @@ def load_images(
         wanted = _read_manifest(Path(options["manifest"]), name)
         identifiers = list(wanted)
     catalogue = CATALOGUES[options["kind"]](options)
+    if not catalogue.identifiers and "path" in options:
+        endings = ", ".join(sorted(SUFFIXES))
+        raise UserError(
+            f"{name}: no image in {options['path']}: none of its files ends in {endings}"
+        )
     duplicates = [key for key, times in Counter(catalogue.identifiers).items() if times > 1]
     if duplicates:
         raise UserError(f"{name}: two images are called {duplicates[0]!r}")
@@ -176,6 +185,32 @@ def groups_of(table: pd.DataFrame) -> list[str]:
     """
     pairs = zip(table["dataset_name"], table["image_identifier"], strict=True)
     return [cell_of(name) if kind == "patches" else f"{kind}/{name}" for kind, name in pairs]
+
+
+def require_halves(images: ImageSet) -> None:
+    """Stop where the images are too few for their halves to be compared (`2_cka`).
+
+    Parameters
+    ----------
+    images : ImageSet
+
+    Raises
+    ------
+    UserError
+        If there are fewer than 5 groups of images, or half of the groups may hold fewer than 4
+        images, the least for which the debiased CKA is defined.
+    """
+    sizes = sorted(Counter(groups_of(manifest(images))).values())
+    if len(sizes) >= _LEAST_GROUPS and sum(sizes[: len(sizes) // 2]) >= _LEAST_IMAGES:
+        return
+    alone = len(sizes) == len(images)
+    what = counted(len(images), "image") + ("" if alone else f" of {counted(len(sizes), 'place')}")
+    needed = (
+        f"{2 * _LEAST_IMAGES} are needed"
+        if alone
+        else f"{_LEAST_GROUPS} places are needed, and {_LEAST_IMAGES} images in any half of them"
+    )
+    raise UserError(f"{images.name}: {what}: too few; {needed}, since halves are compared")
 
 
 def _read_manifest(path: Path, name: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ class _Section(BaseModel):
 
 class _Sample(_Section):
     number: int | None = Field(
-        500, ge=5, description="images to sample, stratified by class; null: all"
+        500, ge=8, description="images to sample, stratified by class, 8 or more; null: all"
     )
     seed: int = Field(0, ge=0, description="seed of the sample")
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from realign_utils.blog import write_post
 from realign_utils.errors import KINDS, NotebookFailed, UserError, unknown
+from realign_utils.in_step import require_choice, require_in_step, require_reference
 from realign_utils.parameters import Parameters
 from realign_utils.progress import STATUS_VARIABLE, read_status
 from realign_utils.report import render
@@ -154,7 +155,7 @@ def _earlier(
     kept = {}
     for name in notebooks_of(parameters):
         if name in names:
-            return kept
+            break
         if name not in record:
             raise UserError(f"--from {names[0]}: {name} has not been run yet: start there")
         for key, value in record[name]["parameters"].items():
@@ -163,7 +164,23 @@ def _earlier(
                     f"--from {names[0]}: {name} was last run with another {key}: start there"
                 )
         kept[name] = record[name]
+    try:
+        _still_belongs(kept, values, root)
+    except UserError as error:
+        raise UserError(f"--from {names[0]}: {error}") from None
     return kept
+
+
+def _still_belongs(kept: Collection[str], values: Mapping[str, Any], root: Path) -> None:
+    """What is kept must be of one run: a notebook that was run by hand has left no record."""
+    runs = root / values["runs"]
+    if "3_select" in kept:
+        require_choice(runs, values["k"], values["submissions"])
+        last = "4_calibrate" if "4_calibrate" in kept else "3_select"
+        figures = root / values["figures"] if "5_figures" in kept else None
+        require_in_step(runs, values["estimator"], last=last, figures=figures)
+    if "4_calibrate" in kept:
+        require_reference(runs, values["reference_proxy"])
 
 
 def render_report(parameters: Parameters, root: Path) -> tuple[Path, Path, Path]:
@@ -311,7 +328,9 @@ def _execute(name: str, values: Mapping[str, Any], root: Path, runs: Path) -> di
             language="python",
             cwd=root,
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            # Its errors are of the protocol, such as the interrupt that comes before each shutdown;
+            # what a cell raises is told by papermill.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
         publish(partial, executed)
         failed.unlink(missing_ok=True)

@@ -18,7 +18,9 @@ STATUS_VARIABLE = "REALIGN_STATUS"
 """Environment variable that names the file in which a running notebook tells its progress."""
 
 
-def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+def track(
+    items: Iterable[Item], label: str, total: int | None = None, *, together: int = 0
+) -> Iterator[Item]:
     """Iterate with a progress bar that shows the time left.
 
     Under the pipeline, which names a status file in the environment, no bar is drawn into the
@@ -32,6 +34,9 @@ def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterat
         What is being done, e.g. ``"features on cifar100"``.
     total : int, optional
         Number of items where `items` has no length.
+    together : int
+        Processes that work at once and must start up first: the time until so many items are done
+        tells nothing of the rest, and no time left is told before as many again are.
 
     Yields
     ------
@@ -44,10 +49,14 @@ def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterat
         return
     total = len(items) if total is None and hasattr(items, "__len__") else total
     started = time.monotonic()
-    _tell(Path(status), label, 0, total, started)
+    _tell(Path(status), label, 0, total, None)
     for done, item in enumerate(items, 1):
         yield item
-        _tell(Path(status), label, done, total, started)
+        if done == together:
+            started = time.monotonic()
+        known = total and done >= max(2 * together, 1)
+        each = (time.monotonic() - started) / (done - together) if known else 0
+        _tell(Path(status), label, done, total, each * (total - done) if known else None)
 
 
 def read_status(status: Path) -> str:
@@ -62,9 +71,7 @@ def read_status(status: Path) -> str:
     return f"{state['label']}: {state['done']}{of}{time_left}"
 
 
-def _tell(status: Path, label: str, done: int, total: int | None, started: float) -> None:
-    elapsed = time.monotonic() - started
-    left = elapsed / done * (total - done) if done and total else None
+def _tell(status: Path, label: str, done: int, total: int | None, left: float | None) -> None:
     state = {"label": label, "done": done, "total": total, "seconds_left": left}
     temporary = status.with_suffix(".tmp")
     temporary.write_text(json.dumps(state))

@@ -18,6 +18,7 @@ from realign_utils.images import first, load_images
 from realign_utils.parameters import Parameters
 from realign_utils.profiles import models_of, registry_files, sources_under
 from realign_utils.settings import PLAIN
+from realign_utils.words import counted
 from realign_utils.workers import largest_first
 
 SLURM = """#!/bin/bash
@@ -139,9 +140,10 @@ def lines_of(extraction: Extraction) -> list[str]:
     """What an extraction did, for the terminal: a line, and one for each failure."""
     index, failures = extraction.index, extraction.failures
     cached = int(index["cached"].sum())
-    counted = f"{index['model'].nunique()} models, {len(index)} feature files"
+    models = counted(index["model"].nunique(), "model")
+    files = f"{counted(len(index), 'feature file')}: {len(index) - cached} computed, {cached}"
     return [
-        f"{counted}: {len(index) - cached} computed, {cached} there already; failures: {len(failures)}",
+        f"{models}, {files} there already; failures: {len(failures)}",
         *(f"failed: {f.model} ({f.images}), {f.stage}: {f.reason}" for f in failures.itertuples()),
     ]
 

@@ -90,8 +90,10 @@ def train(
     # the longest first, so that no core waits for one that was begun last
     tasks.sort(key=lambda task: -task.row["epochs"] * task.row["params_m"])
     lessons = [_lesson(images, classes) for images in sets]
-    ended = training.train_each(tasks, *lessons, processes or _cores())
-    for name, record in track(ended, "training the zoo", len(tasks)) if tasks else ():
+    processes = min(processes or _cores(), max(len(tasks), 1))
+    ended = training.train_each(tasks, *lessons, processes)
+    shown = track(ended, "training the zoo", len(tasks), together=processes)
+    for name, record in shown if tasks else ():
         records[name] = record
     results = _results(rows, records, cached, minimum_accuracy)
     _publish(rows, results, files, Path(out))

@@ -228,6 +228,15 @@ def test_statements_are_counted_once_for_each_kind_of_evidence(card: pd.DataFram
     assert text.endswith(f" {twice} of them are judged both ways.")
 
 
+def test_one_statement_of_an_outcome_is_told_in_the_singular(card: pd.DataFrame) -> None:
+    ours = statements(card).xs(RUN, level=1).index[:3]
+    few = card[(card["settled_by"] == "run") & card["statement"].isin(ours)].copy()
+    for verdict, told in ((HOLDS, "1 holds, 2 do not"), (FAILS, "2 hold, 1 does not")):
+        first = few["statement"] == ours[0]
+        few["verdict"] = np.where(first, verdict, FAILS if verdict == HOLDS else HOLDS)
+        assert f": {told}." in counts_sentence(few)
+
+
 def test_checks_of_the_tool_are_not_counted(card: pd.DataFrame) -> None:
     tool = card[card["topic"] == TOOL]
     assert {"invariance", "near_optimal", "cluster_tight", "registry_size"} == set(tool.index)

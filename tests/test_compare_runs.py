@@ -62,7 +62,13 @@ def test_equal_runs_differ_in_nothing_and_exit_with_0(tmp_path: Path, capsys) ->
     assert command("compare", *runs) == 0
     told = capsys.readouterr().out
     assert told.startswith("no number differs\n")
-    assert "nothing on record explains a change" in told
+    assert "why" not in told
+
+
+def test_a_change_that_nothing_on_record_explains_is_told_as_such(tmp_path: Path, capsys) -> None:
+    runs = make_run(tmp_path / "one"), make_run(tmp_path / "two", shift=0.03)
+    assert command("compare", *runs) == 1
+    assert "why: nothing on record explains a change" in capsys.readouterr().out
 
 
 def test_every_change_is_told_with_its_size_and_its_reason(tmp_path: Path, capsys) -> None:
@@ -112,7 +118,7 @@ def altered(tmp_path: Path, path: str, old: str, new: str) -> list[str]:
 def test_a_reason_alone_is_told_and_no_number_differs(tmp_path, path, old, new, told) -> None:
     lines = altered(tmp_path, path, old, new)
     assert lines[0] == "no number differs"
-    assert any(told in line for line in lines)
+    assert any(told in line for line in lines[lines.index("differs on record:") :])
 
 
 def test_a_verdict_that_turns_is_told(tmp_path: Path) -> None:

@@ -244,6 +244,22 @@ def test_a_run_compared_with_itself_differs_in_nothing(folder: Path) -> None:
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no number differs")
 
 
+def test_a_later_start_refuses_sets_that_were_not_scored(folder: Path) -> None:
+    path = folder / "runs" / "submissions" / "S2.csv"
+    before = path.read_text()
+    command = ["run", "tests/miniature.yaml", *overrides(folder), "--from"]
+    try:
+        path.write_text(before.rsplit("\n", 2)[0] + "\n")
+        done = realign(folder, *command, "5_figures")
+    finally:
+        path.write_text(before)
+    assert done.returncode == 2
+    assert done.stderr.startswith("realign: --from 5_figures: submissions.csv is not of the sets")
+    assert done.stderr.count("\n") == 1
+    done = realign(folder, *command, "7_report")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_submission_is_valid_and_scored_as_the_table_says(folder: Path) -> None:
     path = folder / "runs" / "submissions" / "S4.json"
     mine = f"extends: {ROOT / 'tests' / 'miniature.yaml'}\nruns: {folder / 'runs'}\n"
@@ -312,10 +328,10 @@ def test_a_notebook_runs_alone_from_the_folder_that_jupyterlab_starts_it_in(fold
 def test_a_broken_image_stops_before_any_features_and_is_named(folder: Path) -> None:
     images = folder / "images"
     images.mkdir()
-    for index in range(6):
+    for index in range(8):
         Image.fromarray(np.full((40, 40, 3), index, np.uint8)).save(images / f"{index}.png")
     (images / "5.png").write_bytes((images / "5.png").read_bytes()[:60])
-    source = f"{{kind: imagefolder, path: {images}, number: 6}}"
+    source = f"{{kind: imagefolder, path: {images}, number: 8}}"
     values = overrides(folder, evaluation=source)
     done = realign(folder, "run", "tests/miniature.yaml", *values)
     assert done.returncode == 2, done.stdout + done.stderr

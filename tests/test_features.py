@@ -36,7 +36,13 @@ from realign_utils.cka import cka_matrix
 from realign_utils.errors import UserError
 from realign_utils.extraction import Extractor
 from realign_utils.feature_files import ingredients_of as ingredients_of_file
-from realign_utils.features import Extraction, extract, images_of, read_features
+from realign_utils.features import (
+    Extraction,
+    extract,
+    images_of,
+    read_features,
+    require_two_models,
+)
 from realign_utils.models import LayerOutput, build, find_layer
 from realign_utils.registry import choose, read_registry
 from realign_utils.settings import Settings, exact_float32
@@ -760,3 +766,26 @@ def test_peak_memory_does_not_grow_with_images_or_models(processes, tmp_path):
     )
     assert many_images < few_images + 300
     assert many_models < few_models + 80
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_fewer_than_two_models_are_told_with_the_reasons_of_the_others(left: int) -> None:
+    names = [f"m{number}" for number in range(6)]
+    index = pd.DataFrame({"images": ["a", "b"] * left, "model": names[:1] * 2 * left})
+    failed = [(i, m, "weights", f"no {m}.pth") for m in names[left:] for i in ("a", "b")]
+    columns = ["images", "model", "stage", "reason"]
+    extraction = Extraction(index, pd.DataFrame(failed, columns=columns))
+    told = rf"but {left} of 6 .* m{left} \(weights\): no m{left}\.pth; .*; and {3 - left} more; all"
+    with pytest.raises(UserError, match=told):
+        require_two_models(extraction, "runs/failures.csv")
+
+
+def test_two_models_that_are_complete_are_enough() -> None:
+    index = pd.DataFrame({"images": ["a", "b"] * 2 + ["a"], "model": [*"xxyyz"]})
+    failures = pd.DataFrame([("b", "z", "forward", "none")], columns=extraction_module.FAILURES)
+    require_two_models(Extraction(index, failures), "f.csv")
+    with pytest.raises(UserError, match=r"but 1 of 2 has .* all images; z \(forward\): none; all"):
+        require_two_models(Extraction(index.drop(index=[2, 3]), failures), "f.csv")
+    alone = Extraction(index[index["model"] == "x"], failures[:0])
+    with pytest.raises(UserError, match=r"but 1 of 1 has features on all images$"):
+        require_two_models(alone, "f.csv")

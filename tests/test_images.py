@@ -20,8 +20,10 @@ from PIL import Image
 from torchvision import datasets
 
 from realign_utils import image_archives, images, parameters, patches
+from realign_utils.comparison_draws import on_halves
 from realign_utils.errors import UserError
 from realign_utils.images import groups_of, load_images, manifest, mosaic, sample
+from realign_utils.subsets import halves_of
 
 PATCHES = {"kind": "patches", "split": "train", "number": 40}
 
@@ -178,6 +180,21 @@ def test_a_broken_image_is_named_before_anything_is_read(
         folder(tmp_path)
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_all_broken_images_are_told_at_once_and_three_are_named(
+    tmp_path: Path, number: int
+) -> None:
+    save(tmp_path / "good.png", 0)
+    for index in range(number):
+        (tmp_path / f"bad{index}.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError) as error:
+        folder(tmp_path)
+    told = str(error.value)
+    assert told.startswith(f"{number} of {number + 1} images are broken: {tmp_path}/bad")
+    assert told.count(": not an image") == min(number, 3)
+    assert told.endswith("; and 2 more") == (number == 5)
+
+
 def test_a_bit_flipped_png_is_found(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", 0)
     data = bytearray(path.read_bytes())
@@ -229,7 +246,7 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
         ({"kind": "imagefolders"}, "'imagefolders'; did you mean 'imagefolder'"),
         ({"path": "/nowhere/at/all"}, "no folder /nowhere/at/all: set path"),
         ({"dataset_name": "imagenet_val", "path": "{}/.."}, "two images are called 'cat0.png'"),
-        ({"path": "{}/empty"}, "mine: there are no images"),
+        ({"path": "{}/empty"}, "/empty: none of its files ends in .bmp, .jpeg, .jpg, "),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -529,6 +546,40 @@ def test_a_low_resolution_gives_small_patches_of_the_same_places() -> None:
 def test_a_mistake_in_patches_is_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_images({**PATCHES, **change}, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([*range(8)], None),
+        ([*range(7)], "mine: 7 images: too few; 8 are needed, since halves are compared"),
+        (
+            [0, 1, 2, 3, 4, 0, 1, 2],
+            "8 images of 5 places: .* 5 places are needed, and 4 images in any",
+        ),
+        ([0, 1, 2, 3, 4] * 2, None),
+        ([0, 1, 2, 3] * 9, "36 images of 4 places: too few; 5 places are needed, and"),
+        ([0] * 9 + [1, 2, 3, 4, 5, 6], "15 images of 7 places: too few"),
+    ],
+)
+def test_images_too_few_for_their_halves_are_told(
+    cells: list[int], message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_images({**PATCHES, "number": len(cells)}, name="mine")
+    monkeypatch.setattr(images, "groups_of", lambda table: cells)
+    if message is None:
+        images.require_halves(loaded)
+        return
+    with pytest.raises(UserError, match=message):
+        images.require_halves(loaded)
+
+
+@pytest.mark.parametrize("cells", [[*range(8)], [0, 1, 2, 3, 4] * 2])
+def test_the_least_images_give_both_estimators_on_halves(cells: list[int]) -> None:
+    features = np.random.default_rng(0).standard_normal((3, len(cells), 12)).astype(np.float32)
+    halves = halves_of(len(cells), cells, 50, 0)
+    found = on_halves(list(features), halves, names=["a", "b", "c"])
+    assert all(bool(values.isfinite().all()) for values in found.values())
 
 
 def test_a_mosaic_shows_the_first_images_row_by_row() -> None:
