@@ -1018,8 +1018,8 @@ table(
 )
 
 # %% [markdown]
-# A claim that does not hold in the demo says something of the demo's small world, not necessarily of the paper's; one that holds shows that
-# the mechanism can arise. What does not hold by the paper's own figures is at odds with them as far as they can be read, whatever a run
+# A claim that does not hold on other models and images than the paper's says something of those, not necessarily of the paper's; one that
+# holds on them shows that the mechanism can arise. What does not hold by the paper's own figures is at odds with them as far as they can be read, whatever a run
 # finds. What an interval is over stands beside it: *images*, other images of the same kind for these very models; *images and models*,
 # other models of the same kinds as well; *images and pools*, other images and random pools; *models*, other models for these images;
 # *permutations*, exchanges of the mechanisms' names; *rounding* and *reading*, of printed numbers and of pictures.

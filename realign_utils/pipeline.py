@@ -208,11 +208,9 @@ def render_report(parameters: Parameters, root: Path) -> tuple[Path, Path, Path]
     runs = root / parameters.runs
     executed = runs / "notebooks" / "7_report.ipynb"
     if not executed.is_file():
-        raise UserError(f"{executed} is missing: realign run {parameters.profile} makes it")
+        raise UserError(f"{executed} is missing: realign run with this profile makes it")
     if not (runs / "run.json").is_file():
-        raise UserError(
-            f"{runs / 'run.json'} is missing: realign run {parameters.profile} makes it"
-        )
+        raise UserError(f"{runs / 'run.json'} is missing: realign run with this profile makes it")
     record = json.loads((runs / "run.json").read_text())
     html, pdf = runs / "report.html", runs / "report.pdf"
     origin = {
