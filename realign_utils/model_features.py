@@ -95,7 +95,7 @@ class ModelFeatures:
 
     def gram_tiles(self, rows: slice, columns: slice, out: torch.Tensor) -> None:
         """Write K_ij of some images i and j, (g, rows, columns) in float32, to `out`."""
-        width = max(1, self._part // (len(out) * out.shape[2]))
+        width = max(1, self._part // (len(out) * max(out.shape[1:])))
         for place, dimensions in enumerate(blocks_of(self.shape[2], width)):
             left = self.centred(rows, dimensions)
             right = left if rows == columns else self.centred(columns, dimensions)
@@ -139,13 +139,14 @@ class ModelFeatures:
         for rows in blocks_of(n, max(1, self._part // (g * d))):
             deviation = self.raw(rows, slice(0, d)) - typical
             size = deviation.abs().amax(2)
-            # The mean of some will do: the sums are exact for any centre near the images.
-            every = max(1, size.shape[1] // _ENOUGH)
-            weights = (size[:, ::every] <= far).to(size.dtype)
-            total += weights[:, None] @ deviation[:, ::every]
+            some = _some(size.shape[1])
+            weights = (size[:, some] <= far).to(size.dtype)
+            total += weights[:, None] @ deviation[:, some]
             near += weights.sum(1, keepdim=True)
             spread = torch.maximum(spread, size.amax(1))
-        return typical + (total / near[:, None]).to(typical.dtype), spread
+        # Were all of these images far from the others, the typical one would do.
+        mean = total / near.clamp_min(1)[:, None]
+        return typical + mean.to(typical.dtype), spread
 
     def _first_bad_image(self, place: int) -> str:
         model = ModelFeatures(
@@ -184,6 +185,15 @@ def grouped(models: Sequence[ModelFeatures], images: int) -> tuple[list[ModelFea
         else:
             groups.append([models[place]])
     return [ModelFeatures.beside(group) for group in groups], order
+
+
+def _some(n: int) -> slice:
+    """Images whose mean will do: the sums are exact for any centre near the images."""
+    every = max(1, n // _ENOUGH)
+    # Classes may take turns, and of ten of them every tenth image would be of one.
+    while every % 2 == 0 or every % 5 == 0:
+        every -= 1
+    return slice(None, None, every)
 
 
 def _middle(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:

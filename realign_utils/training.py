@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class Task:
 
 
 def train_each(
-    tasks: list[Task], training: Lesson, validation: Lesson, processes: int
+    tasks: list[Task], training: Lesson, validation: Lesson, processes: int, folder: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Train models in processes of their own.
 
@@ -62,6 +63,8 @@ def train_each(
         What the models learn from, and what their accuracy is measured on.
     processes : int
         How many train at once.
+    folder : Path
+        Where the processes find the lessons, until all is done.
 
     Yields
     ------
@@ -69,11 +72,19 @@ def train_each(
         The model, in the order in which they end, and its record: ``accuracy`` (fraction),
         ``seconds`` (of one processor), ``weights_sha256``; or ``reason``, if its training failed.
     """
-    with TemporaryDirectory() as folder:
-        lessons = [Path(folder, f"{name}.npz") for name in ("training", "validation")]
+    # Named as what a killed run leaves, which a later one sweeps.
+    lessons = [folder / f".{uuid.uuid4().hex}.tmp.npz" for _ in range(2)]
+    try:
         for path, lesson in zip(lessons, (training, validation), strict=True):
-            np.savez(path, pixels=lesson.pixels, targets=lesson.targets)
+            write_atomically(path, partial(_save, lesson))
         yield from _train_each(tasks, lessons, processes)
+    finally:
+        for path in lessons:
+            path.unlink(missing_ok=True)
+
+
+def _save(lesson: Lesson, path: Path) -> None:
+    np.savez(path, pixels=lesson.pixels, targets=lesson.targets)
 
 
 def _train_each(

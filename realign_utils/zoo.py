@@ -91,7 +91,7 @@ def train(
     tasks.sort(key=lambda task: -task.row["epochs"] * task.row["params_m"])
     lessons = [_lesson(images, classes) for images in sets]
     processes = min(processes or _cores(), max(len(tasks), 1))
-    ended = training.train_each(tasks, *lessons, processes)
+    ended = training.train_each(tasks, *lessons, processes, Path(store) / "zoo")
     shown = track(ended, "training the zoo", len(tasks), together=processes)
     for name, record in shown if tasks else ():
         records[name] = record

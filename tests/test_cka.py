@@ -10,7 +10,7 @@ from realign_utils import model_features
 from realign_utils.cka import ESTIMATORS, cka_matrix, gram_stack, gram_sums, hsic, plan, undefined
 from realign_utils.errors import UserError
 from realign_utils.jackknife import jackknife
-from realign_utils.model_features import check_features, grouped
+from realign_utils.model_features import ModelFeatures, check_features, grouped
 from realign_utils.uncertainty import resample
 
 SEEDS = [1, 2, 3]
@@ -336,6 +336,34 @@ def test_a_turned_simplex_is_rounding_and_no_more():
 def test_an_image_far_from_all_others_hides_no_model():
     features = BAD_SCALES["an image 1e5 × the others"](make_features(1))
     assert undefined(gram_sums(features), "debiased") == {}
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 10, 11])
+def test_a_class_of_images_far_from_the_others_is_no_trouble_whose_turn_it_ever_is(
+    classes, monkeypatch
+):
+    monkeypatch.setattr(model_features, "_ENOUGH", 8)
+    n, generator = 16 * classes, np.random.default_rng(classes)
+    for far in range(2):
+        scale = np.where(np.arange(n) % classes == far, 100, 1).astype(np.float32)[:, None]
+        features = [scale * generator.normal(size=(n, 30)).astype(np.float32) for _ in range(2)]
+        for estimator in ESTIMATORS:
+            exact = textbook_cka([x.astype(float) for x in features], estimator)
+            found = cka_matrix(features, estimator=estimator)
+            np.testing.assert_allclose(found, exact, atol=1e-6)
+
+
+def test_a_narrow_last_tile_takes_no_more_memory(monkeypatch):
+    features, widest = make_features(1, 101, (3000, 3000)), []
+    centred = ModelFeatures.centred
+    monkeypatch.setattr(model_features, "PART", 50 * 200)
+    monkeypatch.setattr(
+        ModelFeatures,
+        "centred",
+        lambda *a: widest.append((part := centred(*a)).numel()) or part,
+    )
+    cka_matrix(features, memory=16 * 50 * 200 + 4 * 2 * 50**2)
+    assert max(widest) <= 50 * 200
 
 
 def test_the_same_model_has_a_biased_value():

@@ -104,6 +104,7 @@ def test_a_failed_or_killed_training_is_a_row_and_the_others_go_on(tmp_path: Pat
     assert results["reason"].iloc[2].startswith("training failed: ")
     assert list(pd.read_csv(tmp_path / "dropped.csv")["model"]) == NAMES[1:]
     assert list(read_registry(tmp_path / "registry.csv").index) == NAMES[:1]
+    assert not [*tmp_path.rglob(".*.tmp*")]
 
 
 def test_a_model_below_the_least_accuracy_is_dropped_and_listed(

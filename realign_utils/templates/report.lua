@@ -134,7 +134,7 @@ local function per_cent(inlines)
   for _, inline in ipairs(inlines) do
     local before = kept[#kept - 1]
     local is_apart = inline.t == "Str" and inline.text:match("^%%%W*$") and #kept > 1
-      and kept[#kept].t:match("^S") and before.t == "Str" and before.text:match("%d$")
+      and (kept[#kept].t == "Space" or kept[#kept].t == "SoftBreak") and before.t == "Str" and before.text:match("%d$")
     if is_apart then
       kept:remove()
       before.text = before.text .. NARROW .. inline.text
