@@ -12,6 +12,7 @@ import yaml
 from realign_utils import cli
 from realign_utils.errors import UserError
 from realign_utils.parameters import Parameters, documentation, image_sources
+from realign_utils.profile_files import read_yaml
 from realign_utils.profiles import load
 from realign_utils.registry import choose, read_registry
 from realign_utils.submission import portal_json
@@ -135,6 +136,8 @@ def test_a_file_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
     [
         ("extends: demo\nk: 5\nseed: 1\nk: 7", "line 4: the key 'k' stands already in line 2"),
         ("zoo: {epochs: 1, epochs: 2}", "line 1: the key 'epochs' stands already in line 1"),
+        ("tags: [{a: 1,\na: 2}]", "line 2: the key 'a' stands already in line 1"),
+        ("a: &a {b: 1}\nc: {<<: *a, b: 2,\nb: 3}", "line 3: the key 'b' stands already in line 2"),
     ],
 )
 def test_a_key_that_stands_twice_is_told_with_its_line(text: str, told: str, tmp_path: Path):
@@ -148,6 +151,20 @@ def test_a_key_that_stands_twice_is_told_with_its_line(text: str, told: str, tmp
     )  # one is merged in
     with pytest.raises(UserError, match="pools"):
         load(str(path), root=ROOT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "z: &z {k: 0}\nx: {a: &a {<<: *z, k: 1}}\nb: {<<: *a}",
+        "z: &z {k: 0}\na: &a\n  <<: *z\n  k: 1\nb: {<<: [*a, *z], k: 2}\nc: *a",
+        "a: &a {k: [1, {k: 2}]}\nb: [*a, *a]",
+        "- k\n- k",
+        "",
+    ],
+)
+def test_what_is_merged_or_stands_in_two_mappings_stands_twice_in_none(text: str) -> None:
+    assert read_yaml(text) == yaml.safe_load(text)
 
 
 def test_a_profile_that_extends_none_is_told_how(tmp_path: Path) -> None:
