@@ -75,7 +75,7 @@ def read_profile(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[s
     root : path
         The project's folder.
     heirs : tuple of path
-        The profiles that extend it.
+        The profiles that extend it, resolved.
 
     Returns
     -------
@@ -87,7 +87,8 @@ def read_profile(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[s
     UserError
         If a file cannot be read, is no mapping, or extends itself.
     """
-    if path in heirs:
+    own = path.resolve()  # one file has many paths
+    if own in heirs:
         raise UserError(f"{path}: extends itself")
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
@@ -105,7 +106,7 @@ def read_profile(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[s
     if base is None:
         return values
     values.setdefault("profile", path.stem)  # so that no run overwrites that of another profile
-    inherited = read_profile(find_profile(str(base), root, path.parent), root, (*heirs, path))
+    inherited = read_profile(find_profile(str(base), root, path.parent), root, (*heirs, own))
     if "proxies" in values:  # these are more images of proxies that are not there any more
         inherited = {key: inherited[key] for key in inherited if key not in OF_PROXIES}
     if values.get("zoo"):

@@ -186,15 +186,25 @@ def test_yaml_may_not_make_python_objects(tmp_path: Path) -> None:
         load(str(path), root=ROOT)
 
 
-def test_a_profile_may_extend_another_but_not_itself(tmp_path: Path) -> None:
+def test_a_profile_may_extend_another(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("extends: paper\nseed: 3")
     parameters, _ = load(str(path), root=ROOT)
     assert parameters.seed == 3
     assert (parameters.profile, parameters.runs) == ("my", "runs/my")
-    path.write_text(f"extends: {path}")
-    with pytest.raises(UserError, match="extends itself"):
+
+
+@pytest.mark.parametrize(
+    "base", ["{path}", "my.yaml", "../{folder}/my.yaml", "link.yaml", "heir.yaml"]
+)
+def test_a_profile_may_not_extend_itself_by_any_path(base: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"extends: {base.format(path=path, folder=tmp_path.name)}")
+    (tmp_path / "link.yaml").symlink_to(path)
+    (tmp_path / "heir.yaml").write_text(f"extends: ../{tmp_path.name}/my.yaml")
+    with pytest.raises(UserError, match="extends itself") as error:
         load(str(path), root=ROOT)
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture
