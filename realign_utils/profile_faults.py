@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from realign_utils.errors import unknown
+from realign_utils.errors import unknown, unknown_estimator
 from realign_utils.parameters import FILE_NAME, SOURCES, ImageSource, Parameters
 
 MANY = 3
@@ -55,8 +55,11 @@ def _line(fault: Mapping[str, Any], key: str, schema: type[BaseModel]) -> str:
         named = given.get("kind") if isinstance(given, Mapping) else given
         return f"{key}.kind: {unknown('kind of images', named, SOURCES)}"
     if kind == "literal_error":
-        choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        return f"{key}: {unknown('value', given, [choice.strip(chr(39)) for choice in choices])}"
+        expected = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        choices = [choice.strip("'") for choice in expected]
+        if key == "estimator":
+            return f"{key}: {unknown_estimator(given, choices)}"
+        return f"{key}: {unknown('value', given, choices)}"
     if kind == "string_pattern_mismatch":
         if fault["loc"][-1] == "[key]":
             return f"{key.partition('.')[0]}: the name {given!r} is not allowed: {FILE_NAME}"

@@ -34,6 +34,11 @@ FAULTS = {
     "k=2.5": "k: should be a valid integer, not 2.5",
     "batch_size=many": "batch_size: should be a valid integer, not 'many'",
     "dtype=float31": "dtype: unknown value 'float31'; did you mean 'float32'?",
+    "estimator=unbiased": (
+        "paper.yaml: estimator: unknown estimator 'unbiased'; "
+        "CKA of the unbiased HSIC is 'debiased' here; allowed: biased, debiased"
+    ),
+    "estimator=debias": "estimator: unknown estimator 'debias'; did you mean 'debiased'?",
     "device=gpu": "device: 'gpu' is not allowed: auto (all GPUs",
     "device=cuda:0,tpu": "device: 'cuda:0,tpu' is not allowed: auto (all GPUs",
     "cluster=host:8786": "cluster: 'host:8786' is not allowed: Dask cluster",
