@@ -27,6 +27,22 @@ FAULTS = {
     "models=vgg11.tv_in1k": "models: 'vgg11.tv_in1k' is no query; names of models need a list: [vgg11",
     "seed={a: 1, a: 2}": "-p 'seed={a: 1, a: 2}': line 1: the key 'a' stands already in line 1",
     "proxies.cifar100.numbr=3": "proxies.cifar100.numbr: unknown parameter 'numbr'; did you mean 'number'?",
+    "proxies.cifar100.classes=brick": "classes: unknown value 'brick'; allowed: all, or a list of names",
+    "proxies.cifar100.classes=al": "did you mean 'all'?; allowed: all, or a list of names",
+    "proxies.cifar100.classes=[1]": "classes: a name in the list should be a string, not 1",
+    "models=3": "models: should be a string, or a list of names, not 3",
+    "pools.cnn=[a, 3]": "pools.cnn: a name in the list should be a string, not 3",
+    "proxis.cifar100.number=9": (
+        "-p 'proxis.cifar100.number=9': unknown parameter 'proxis'; did you mean 'proxies'?"
+    ),
+    "tittle.x=9": "unknown parameter 'tittle'; did you mean 'title'?",
+    "zo.epochs=9": "unknown parameter 'zo'; did you mean 'zoo'?",
+    "proxies.cifar10.number=9": "proxies: unknown parameter 'cifar10'; did you mean 'cifar100'?",
+    "submissions.S1.constrains.include=[a]": (
+        "submissions.S1: unknown parameter 'constrains'; did you mean 'constraints'?"
+    ),
+    "k.x.y=3": "-p 'k.x.y=3': k has no parts",
+    "larger.cifar10=2000": "larger: unknown proxy 'cifar10'; did you mean 'cifar100'?",
     "proxies.cifar100.kind=cifar10": "proxies.cifar100.kind: unknown kind of images 'cifar10'; did you mean",
     "proxies.cifar100.number=-3": "proxies.cifar100.number: should be greater than or equal to 8, not -3",
     "proxies.cifar100.number=7": "proxies.cifar100.number: should be greater than or equal to 8, not 7",
@@ -349,6 +365,21 @@ def test_the_readme_has_no_gap_left_to_fill() -> None:
 def test_an_override_reaches_inside() -> None:
     parameters, _ = load("paper", ["proxies.cifar100.number=1000"], root=ROOT)
     assert parameters.proxies["cifar100"].number == 1000
+
+
+@pytest.mark.parametrize(
+    ("override", "group", "kept"),
+    [
+        ("larger.cifar100=2000", "larger", {"cifar100": 2000}),
+        ("evaluation.kind=cifar100", "evaluation", {"kind": "cifar100"}),
+        ("submissions.S1.constraints.params_m.at_most=900", "submissions", {"at_most": 900}),
+    ],
+)
+def test_an_override_reaches_inside_what_the_profile_does_not_give(override, group, kept) -> None:
+    values = load("paper", [override], root=ROOT)[0].model_dump(exclude_unset=True)[group]
+    if group == "submissions":
+        values = values["S1"]["constraints"]["params_m"]
+    assert values == kept
 
 
 @pytest.mark.parametrize("override", ["k", "=3", "nothing.there=3", "k.x=3"])
