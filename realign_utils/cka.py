@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from realign_utils.errors import UserError, unknown
+from realign_utils.errors import unknown_estimator
 from realign_utils.grams import MEMORY, GramStack, GramSums, Plan, gram_stack, gram_sums, plan
 
 __all__ = [
@@ -120,10 +120,8 @@ def cka_matrix(
 
 def check_estimator(estimator: str) -> None:
     """Refuse what is not among `ESTIMATORS`."""
-    if estimator == "unbiased":  # by the name alone "biased" would be the nearest
-        raise UserError("unknown estimator 'unbiased'; CKA of the unbiased HSIC is 'debiased' here")
     if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
+        raise unknown_estimator(estimator, ESTIMATORS)
 
 
 def hsic(sums: GramSums, estimator: str) -> torch.Tensor:

@@ -45,3 +45,13 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> UserError:
         f"; allowed: {', '.join(names)}" if len(names) <= 12 else f"; {len(names)} are allowed"
     )
     return UserError(f"unknown {what} {str(value)!r}{hint}{choices}")
+
+
+def unknown_estimator(value: object, allowed: Iterable[object]) -> UserError:
+    """As `unknown`, but by the name alone "biased" would be the nearest to "unbiased"."""
+    if str(value).lower() != "unbiased":
+        return unknown("estimator", value, allowed)
+    return UserError(
+        f"unknown estimator {str(value)!r}; CKA of the unbiased HSIC is 'debiased' here; "
+        f"allowed: {', '.join(map(str, allowed))}"
+    )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from realign_utils.errors import unknown
+from realign_utils.errors import unknown, unknown_estimator
 from realign_utils.parameters import FILE_NAME, SOURCES, ImageSource, Parameters
 
 MANY = 3
@@ -40,9 +40,32 @@ def lines_of(error: ValidationError, where: str) -> str:
         lines[""] = f"{where}: {names} are missing; {hint}"
         faults = [fault for fault in faults if fault not in absent]
     for fault in faults:
-        key, schema = _place([str(part) for part in fault["loc"]])
-        lines.setdefault(key, f"{where}: {_line(fault, key, schema)}")
+        key, schema, annotation = _place([str(part) for part in fault["loc"]])
+        if _is_union(annotation):
+            told = _line_of_forms(fault, key, annotation)
+            if isinstance(fault["loc"][-1], int):  # says more than that it is no other form either
+                lines[key] = f"{where}: {told}"
+        else:
+            told = _line(fault, key, schema)
+        lines.setdefault(key, f"{where}: {told}")
     return "\n".join(lines.values())
+
+
+def parts_of(location: list[str]) -> Collection[str]:
+    """The parameters that a section of a profile may have; none of what is no such section."""
+    *_, annotation = _place(location)
+    return annotation.model_fields if _is_section(annotation) else ()
+
+
+def _line_of_forms(fault: Mapping[str, Any], key: str, union: Any) -> str:
+    """Line for a value in none of the forms of a union: 'all' | list of names, or such."""
+    if isinstance(fault["loc"][-1], int):
+        return f"{key}: a name in the list should be a string, not {fault['input']!r}"
+    words = [choice for form in get_args(union) for choice in get_args(form)]
+    words = [word for word in words if isinstance(word, str)]
+    if words:
+        return f"{key}: {unknown('value', fault['input'], words)}, or a list of names"
+    return f"{key}: should be a string, or a list of names, not {fault['input']!r}"
 
 
 def _line(fault: Mapping[str, Any], key: str, schema: type[BaseModel]) -> str:
@@ -55,8 +78,11 @@ def _line(fault: Mapping[str, Any], key: str, schema: type[BaseModel]) -> str:
         named = given.get("kind") if isinstance(given, Mapping) else given
         return f"{key}.kind: {unknown('kind of images', named, SOURCES)}"
     if kind == "literal_error":
-        choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        return f"{key}: {unknown('value', given, [choice.strip(chr(39)) for choice in choices])}"
+        expected = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        choices = [choice.strip("'") for choice in expected]
+        if key == "estimator":
+            return f"{key}: {unknown_estimator(given, choices)}"
+        return f"{key}: {unknown('value', given, choices)}"
     if kind == "string_pattern_mismatch":
         if fault["loc"][-1] == "[key]":
             return f"{key.partition('.')[0]}: the name {given!r} is not allowed: {FILE_NAME}"
@@ -68,8 +94,8 @@ def _line(fault: Mapping[str, Any], key: str, schema: type[BaseModel]) -> str:
     return f"{key}: {fault['msg'].replace('Input should', 'should')}, not {given!r}"
 
 
-def _place(location: list[str]) -> tuple[str, type[BaseModel]]:
-    """Dotted key of one of pydantic's locations, and the section that the key belongs to.
+def _place(location: list[str]) -> tuple[str, type[BaseModel], Any]:
+    """Dotted key of one of pydantic's locations, the section that it belongs to, and its type.
 
     Pydantic names the chosen member of a union in the location; a reader's file does not.
     """
@@ -78,7 +104,7 @@ def _place(location: list[str]) -> tuple[str, type[BaseModel]]:
         if part in SOURCES and annotation is ImageSource:
             schema = annotation = SOURCES[part]
             continue
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if _is_section(annotation):
             schema = annotation
             field = schema.model_fields.get(part)
             annotation = _without_none(field) if field else None
@@ -87,13 +113,21 @@ def _place(location: list[str]) -> tuple[str, type[BaseModel]]:
         else:
             break  # the members of a union such as 'all' | list of names
         key.append(part)
-    return ".".join(key), schema
+    return ".".join(key), schema, annotation
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
 
 
 def _without_none(field: FieldInfo) -> Any:
     if field.discriminator:
         return ImageSource
-    if get_origin(field.annotation) in (Union, types.UnionType):
+    if _is_union(field.annotation):
         members = [part for part in get_args(field.annotation) if part is not type(None)]
-        return members[0] if len(members) == 1 else None
+        return members[0] if len(members) == 1 else field.annotation
     return field.annotation

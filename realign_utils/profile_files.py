@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def read_profile(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[s
     root : path
         The project's folder.
     heirs : tuple of path
-        The profiles that extend it.
+        The profiles that extend it, resolved.
 
     Returns
     -------
@@ -88,7 +87,8 @@ def read_profile(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[s
     UserError
         If a file cannot be read, is no mapping, or extends itself.
     """
-    if path in heirs:
+    own = path.resolve()  # one file has many paths
+    if own in heirs:
         raise UserError(f"{path}: extends itself")
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def read_profile(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[s
     if base is None:
         return values
     values.setdefault("profile", path.stem)  # so that no run overwrites that of another profile
-    inherited = read_profile(find_profile(str(base), root, path.parent), root, (*heirs, path))
+    inherited = read_profile(find_profile(str(base), root, path.parent), root, (*heirs, own))
     if "proxies" in values:  # these are more images of proxies that are not there any more
         inherited = {key: inherited[key] for key in inherited if key not in OF_PROXIES}
     if values.get("zoo"):
@@ -122,11 +122,30 @@ def read_yaml(text: str) -> Any:
     UserError
         If a key stands twice in one mapping: YAML itself would silently take the last.
     """
-    return yaml.load(text, Loader=_EachKeyOnce)
+    loader = yaml.SafeLoader(text)
+    try:
+        document = loader.get_single_node()
+        if document is None:
+            return None
+        _require_each_key_once(document)
+        return loader.construct_document(document)
+    finally:
+        loader.dispose()
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+def _require_each_key_once(document: yaml.Node) -> None:
+    """Before data are made of the nodes: that writes merged keys into the mappings themselves."""
+    ahead, seen = [document], set()
+    while ahead:
+        node = ahead.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            ahead += reversed(node.value)
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        ahead += [part for pair in reversed(node.value) for part in reversed(pair)]
         lines: dict[tuple[str, str], int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             name, line = (key.tag, key.value), key.start_mark.line + 1
@@ -134,4 +153,3 @@ class _EachKeyOnce(yaml.SafeLoader):
                 first = f"line {lines[name]}"
                 raise UserError(f"line {line}: the key {key.value!r} stands already in {first}")
             lines[name] = line
-        return super().construct_mapping(node, deep)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from realign_utils.constraints import conflicts
 from realign_utils.errors import UserError, unknown
 from realign_utils.parameters import Parameters, Submission, image_sources, larger_name
-from realign_utils.profile_faults import lines_of
+from realign_utils.profile_faults import lines_of, parts_of
 from realign_utils.profile_files import RECORD, find_profile, read_profile, read_yaml
 from realign_utils.registry import choose, read_registry
 
@@ -181,14 +181,18 @@ def _override(values: dict[str, Any], override: str) -> None:
     except UserError as error:
         raise UserError(f"-p {override!r}: {error}") from None
     target: Any = values
-    for name in outer:
-        if not isinstance(target, dict) or name not in target:
-            raise unknown(
-                "parameter", key, target if isinstance(target, dict) else Parameters.model_fields
+    for depth, name in enumerate(outer):
+        above, parts = outer[:depth], parts_of(outer[:depth])
+        if name in parts and target.get(name) is None:  # the profile gives nothing of it
+            target[name] = {}
+        if name not in target:
+            inside = f"{'.'.join(above)}: " if above else ""
+            raise UserError(
+                f"-p {override!r}: {inside}{unknown('parameter', name, parts or target)}"
             )
         target = target[name]
-    if not isinstance(target, dict):
-        raise UserError(f"-p {override!r}: {'.'.join(outer)} has no parts")
+        if not isinstance(target, dict):
+            raise UserError(f"-p {override!r}: {'.'.join([*above, name])} has no parts")
     target[last] = value
 
 

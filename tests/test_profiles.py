@@ -12,6 +12,7 @@ import yaml
 from realign_utils import cli
 from realign_utils.errors import UserError
 from realign_utils.parameters import Parameters, documentation, image_sources
+from realign_utils.profile_files import read_yaml
 from realign_utils.profiles import load
 from realign_utils.registry import choose, read_registry
 from realign_utils.submission import portal_json
@@ -26,6 +27,22 @@ FAULTS = {
     "models=vgg11.tv_in1k": "models: 'vgg11.tv_in1k' is no query; names of models need a list: [vgg11",
     "seed={a: 1, a: 2}": "-p 'seed={a: 1, a: 2}': line 1: the key 'a' stands already in line 1",
     "proxies.cifar100.numbr=3": "proxies.cifar100.numbr: unknown parameter 'numbr'; did you mean 'number'?",
+    "proxies.cifar100.classes=brick": "classes: unknown value 'brick'; allowed: all, or a list of names",
+    "proxies.cifar100.classes=al": "did you mean 'all'?; allowed: all, or a list of names",
+    "proxies.cifar100.classes=[1]": "classes: a name in the list should be a string, not 1",
+    "models=3": "models: should be a string, or a list of names, not 3",
+    "pools.cnn=[a, 3]": "pools.cnn: a name in the list should be a string, not 3",
+    "proxis.cifar100.number=9": (
+        "-p 'proxis.cifar100.number=9': unknown parameter 'proxis'; did you mean 'proxies'?"
+    ),
+    "tittle.x=9": "unknown parameter 'tittle'; did you mean 'title'?",
+    "zo.epochs=9": "unknown parameter 'zo'; did you mean 'zoo'?",
+    "proxies.cifar10.number=9": "proxies: unknown parameter 'cifar10'; did you mean 'cifar100'?",
+    "submissions.S1.constrains.include=[a]": (
+        "submissions.S1: unknown parameter 'constrains'; did you mean 'constraints'?"
+    ),
+    "k.x.y=3": "-p 'k.x.y=3': k has no parts",
+    "larger.cifar10=2000": "larger: unknown proxy 'cifar10'; did you mean 'cifar100'?",
     "proxies.cifar100.kind=cifar10": "proxies.cifar100.kind: unknown kind of images 'cifar10'; did you mean",
     "proxies.cifar100.number=-3": "proxies.cifar100.number: should be greater than or equal to 8, not -3",
     "proxies.cifar100.number=7": "proxies.cifar100.number: should be greater than or equal to 8, not 7",
@@ -33,6 +50,11 @@ FAULTS = {
     "k=2.5": "k: should be a valid integer, not 2.5",
     "batch_size=many": "batch_size: should be a valid integer, not 'many'",
     "dtype=float31": "dtype: unknown value 'float31'; did you mean 'float32'?",
+    "estimator=unbiased": (
+        "paper.yaml: estimator: unknown estimator 'unbiased'; "
+        "CKA of the unbiased HSIC is 'debiased' here; allowed: biased, debiased"
+    ),
+    "estimator=debias": "estimator: unknown estimator 'debias'; did you mean 'debiased'?",
     "device=gpu": "device: 'gpu' is not allowed: auto (all GPUs",
     "device=cuda:0,tpu": "device: 'cuda:0,tpu' is not allowed: auto (all GPUs",
     "cluster=host:8786": "cluster: 'host:8786' is not allowed: Dask cluster",
@@ -135,6 +157,8 @@ def test_a_file_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
     [
         ("extends: demo\nk: 5\nseed: 1\nk: 7", "line 4: the key 'k' stands already in line 2"),
         ("zoo: {epochs: 1, epochs: 2}", "line 1: the key 'epochs' stands already in line 1"),
+        ("tags: [{a: 1,\na: 2}]", "line 2: the key 'a' stands already in line 1"),
+        ("a: &a {b: 1}\nc: {<<: *a, b: 2,\nb: 3}", "line 3: the key 'b' stands already in line 2"),
     ],
 )
 def test_a_key_that_stands_twice_is_told_with_its_line(text: str, told: str, tmp_path: Path):
@@ -148,6 +172,20 @@ def test_a_key_that_stands_twice_is_told_with_its_line(text: str, told: str, tmp
     )  # one is merged in
     with pytest.raises(UserError, match="pools"):
         load(str(path), root=ROOT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "z: &z {k: 0}\nx: {a: &a {<<: *z, k: 1}}\nb: {<<: *a}",
+        "z: &z {k: 0}\na: &a\n  <<: *z\n  k: 1\nb: {<<: [*a, *z], k: 2}\nc: *a",
+        "a: &a {k: [1, {k: 2}]}\nb: [*a, *a]",
+        "- k\n- k",
+        "",
+    ],
+)
+def test_what_is_merged_or_stands_in_two_mappings_stands_twice_in_none(text: str) -> None:
+    assert read_yaml(text) == yaml.safe_load(text)
 
 
 def test_a_profile_that_extends_none_is_told_how(tmp_path: Path) -> None:
@@ -169,15 +207,25 @@ def test_yaml_may_not_make_python_objects(tmp_path: Path) -> None:
         load(str(path), root=ROOT)
 
 
-def test_a_profile_may_extend_another_but_not_itself(tmp_path: Path) -> None:
+def test_a_profile_may_extend_another(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("extends: paper\nseed: 3")
     parameters, _ = load(str(path), root=ROOT)
     assert parameters.seed == 3
     assert (parameters.profile, parameters.runs) == ("my", "runs/my")
-    path.write_text(f"extends: {path}")
-    with pytest.raises(UserError, match="extends itself"):
+
+
+@pytest.mark.parametrize(
+    "base", ["{path}", "my.yaml", "../{folder}/my.yaml", "link.yaml", "heir.yaml"]
+)
+def test_a_profile_may_not_extend_itself_by_any_path(base: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"extends: {base.format(path=path, folder=tmp_path.name)}")
+    (tmp_path / "link.yaml").symlink_to(path)
+    (tmp_path / "heir.yaml").write_text(f"extends: ../{tmp_path.name}/my.yaml")
+    with pytest.raises(UserError, match="extends itself") as error:
         load(str(path), root=ROOT)
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture
@@ -317,6 +365,21 @@ def test_the_readme_has_no_gap_left_to_fill() -> None:
 def test_an_override_reaches_inside() -> None:
     parameters, _ = load("paper", ["proxies.cifar100.number=1000"], root=ROOT)
     assert parameters.proxies["cifar100"].number == 1000
+
+
+@pytest.mark.parametrize(
+    ("override", "group", "kept"),
+    [
+        ("larger.cifar100=2000", "larger", {"cifar100": 2000}),
+        ("evaluation.kind=cifar100", "evaluation", {"kind": "cifar100"}),
+        ("submissions.S1.constraints.params_m.at_most=900", "submissions", {"at_most": 900}),
+    ],
+)
+def test_an_override_reaches_inside_what_the_profile_does_not_give(override, group, kept) -> None:
+    values = load("paper", [override], root=ROOT)[0].model_dump(exclude_unset=True)[group]
+    if group == "submissions":
+        values = values["S1"]["constraints"]["params_m"]
+    assert values == kept
 
 
 @pytest.mark.parametrize("override", ["k", "=3", "nothing.there=3", "k.x=3"])
