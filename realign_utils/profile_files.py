@@ -92,10 +92,10 @@ def read_profile(path: Path, root: Path, heirs: tuple[Path, ...] = ()) -> dict[s
         raise UserError(f"{path}: extends itself")
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date that is none
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if not isinstance(values, dict):

@@ -176,7 +176,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     *outer, last = key.split(".")
     try:
         value = read_yaml(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"-p {override!r}: the value is not valid YAML") from error
     except UserError as error:
         raise UserError(f"-p {override!r}: {error}") from None

@@ -144,9 +144,10 @@ def test_an_unknown_profile_is_told_with_the_nearest() -> None:
         load("papr", root=ROOT)
 
 
-def test_a_file_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["a: [1", "title: 2024-13-45"])
+def test_a_file_that_is_not_yaml_is_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
-    path.write_text("a: [1")
+    path.write_text(text)
     with pytest.raises(UserError, match=r"my.yaml: not valid YAML") as error:
         load(str(path), root=ROOT)
     assert "\n" not in str(error.value)
