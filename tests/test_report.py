@@ -304,7 +304,9 @@ def test_names_in_a_table_may_break(folder: Path) -> None:
 
 def test_a_per_cent_sign_stays_with_its_number(folder: Path) -> None:
     frame = pd.DataFrame({"share": ["5% to 6%", "all (7 %)"]})
-    page, source = rendered(folder, code("t", table(frame, "In 95 % of 8%; `9%`; 20**times**%.", "tbl:a")))
+    page, source = rendered(
+        folder, code("t", table(frame, "In 95 % of 8%; `9%`; 20**times**%.", "tbl:a"))
+    )
     for form, space in ((page, "\u00a0"), (source, "~")):
         kept = f"5{space}%{space}to{space}6{space}%", f"(7{space}%)", f"95{space}% of 8{space}%;"
         assert all(share in form for share in kept)
