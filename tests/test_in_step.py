@@ -12,11 +12,12 @@ import pytest
 from realign_utils.errors import UserError
 from realign_utils.in_step import require_choice, require_in_step, require_reference
 from realign_utils.matrices import write_matrix
+from realign_utils.results import read_table
 
 NAMES = ("a", "b", "c", "d")
 SUBMISSIONS = {"S1": {"pool": "full"}, "S2": {"models": ["c", "d"]}}
 SETS = {"S1": ["a", "b", "c"], "S2": ["c", "d"]}
-IMAGES = ("proxy", "evaluation")
+IMAGES = ("coarse", "evaluation")
 
 
 def similarity(seed: int) -> np.ndarray:
@@ -39,7 +40,7 @@ def select(runs: Path, sets: dict[str, list[str]]) -> None:
         pd.DataFrame({"model": models}).to_csv(runs / "submissions" / f"{name}.csv")
         pool = SUBMISSIONS[name].get("pool", "fixed list")
         row = {"submission": name, "pool": pool, "models": len(models)}
-        rows.append(row | {"proxy": score("proxy", models)})
+        rows.append(row | {"coarse": score("coarse", models)})
     pd.DataFrame(rows).to_csv(runs / "submissions.csv", index=False)
 
 
@@ -49,10 +50,10 @@ def calibrate(runs: Path, sets: dict[str, list[str]]) -> None:
     means = table.rename_axis("submission").reset_index().melt("submission", var_name="images")
     means = means.rename(columns={"value": "mean"}).assign(estimator="biased")
     means.to_csv(runs / "submission_intervals.csv", index=False)
-    predicted = means[means["images"] == "proxy"]
+    predicted = means[means["images"] == "coarse"]
     predicted = predicted.rename(columns={"images": "proxy", "mean": "score"})
     predicted.to_csv(runs / "predictions.csv", index=False)
-    table = table.assign(real=table["evaluation"], ratio=table["evaluation"] / table["proxy"])
+    table = table.assign(real=table["evaluation"], ratio=table["evaluation"] / table["coarse"])
     table.to_csv(runs / "calibration.csv", index_label="submission")
 
 
@@ -82,7 +83,7 @@ def runs(tmp_path: Path) -> Path:
 def test_files_of_one_run_belong_together(runs: Path) -> None:
     require_choice(runs, 3, SUBMISSIONS)
     require_in_step(runs, "biased", figures=runs)
-    require_reference(runs, "proxy")
+    require_reference(runs, "coarse")
 
 
 OTHERS = {"S1": ["a", "b"], "S2": SETS["S2"]}
@@ -91,7 +92,7 @@ OTHERS = {"S1": ["a", "b"], "S2": SETS["S2"]}
 def test_other_sets_than_were_scored_are_told_with_the_notebook_to_run(runs: Path) -> None:
     select(runs, OTHERS)
     require_in_step(runs, "biased", last="3_select")
-    told = r"calibration.csv is .*\(S1 on proxy: 0.\d+, but its 2 models .*run 4_calibrate again"
+    told = r"calibration.csv is .*\(S1 on coarse: 0.\d+, but its 2 models .*run 4_calibrate again"
     with pytest.raises(UserError, match=told):
         require_in_step(runs, "biased")
     calibrate(runs, OTHERS)
@@ -117,11 +118,11 @@ def test_a_calibration_that_was_broken_off_is_noticed(runs: Path, file: str) -> 
 
 
 def test_other_matrices_ask_for_another_selection(runs: Path) -> None:
-    write_matrix(runs / "cka" / "proxy_biased.csv", NAMES, similarity(7))
+    write_matrix(runs / "cka" / "coarse_biased.csv", NAMES, similarity(7))
     with pytest.raises(UserError, match=r"submissions.csv is not .*: run 3_select again"):
         require_in_step(runs, "biased")
-    write_matrix(runs / "cka" / "proxy_biased.csv", NAMES[:3], similarity(0)[:3, :3])
-    with pytest.raises(UserError, match=r"S2 holds d, which cka/proxy_biased.csv has not"):
+    write_matrix(runs / "cka" / "coarse_biased.csv", NAMES[:3], similarity(0)[:3, :3])
+    with pytest.raises(UserError, match=r"S2 holds d, which cka/coarse_biased.csv has not"):
         require_in_step(runs, "biased")
 
 
@@ -134,7 +135,7 @@ def test_a_submission_more_or_less_is_named(runs: Path) -> None:
     ):
         require_choice(runs, 3, SUBMISSIONS)
     calibrate(runs, {"S1": SETS["S1"]})
-    with pytest.raises(UserError, match=r"overview.json shows S2 on proxy, .*run 5_figures again"):
+    with pytest.raises(UserError, match=r"overview.json shows S2 on coarse, .*run 5_figures again"):
         require_in_step(runs, "biased", figures=runs)
 
 
@@ -149,3 +150,17 @@ def test_another_reference_proxy_is_told(runs: Path) -> None:
     for name in ("evaluation", "missing"):
         with pytest.raises(UserError, match=f"the ratio is not real / {name}, .*run 4_calibrate"):
             require_reference(runs, name)
+
+
+def test_names_that_look_like_numbers_or_like_nothing_are_read_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "submissions").mkdir()
+    submissions = {"1": {"pool": "None"}, "NA": {"pool": "1"}, "nan": {"models": ["1", "null"]}}
+    rows = [(name, each.get("pool", "fixed list"), 2) for name, each in submissions.items()]
+    table = pd.DataFrame(rows, columns=["submission", "pool", "models"])
+    table.to_csv(tmp_path / "submissions.csv", index=False)
+    require_choice(tmp_path, 2, submissions)
+    table = pd.DataFrame({"model": ["1", "null"], "params_m": [0.5, None]})
+    table.to_csv(tmp_path / "submissions" / "1.csv", index=False)
+    table = read_table(tmp_path / "submissions" / "1.csv", "3_select")
+    assert table["model"].tolist() == ["1", "null"]
+    assert table["params_m"].isna().tolist() == [False, True]
