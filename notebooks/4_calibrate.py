@@ -339,6 +339,7 @@ real = real if portal else scores.get("evaluation", pd.Series(dtype=float)).to_d
 calibration = calibration_table(scores, real, reference_proxy)
 calibration.insert(0, "title", [submissions[name]["title"] for name in calibration.index])
 calibration["portal_set"] = [submissions[name]["published_set"] for name in calibration.index]
+calibration["reference_proxy"] = reference_proxy
 write_text(Path(runs) / "calibration.csv", calibration.to_csv(index_label="submission"))
 calibration.round(4)
 

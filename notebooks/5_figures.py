@@ -97,7 +97,7 @@ seed = 0  # seed of the search and of the figures
 # were computed, the pictures would mix two choices: then this notebook stops, and names the one to run first.
 
 # %%
-require_in_step(runs, estimator)
+require_in_step(runs, estimator, proxies=proxies)
 require_reference(runs, reference_proxy)
 sets = [*proxies, "evaluation"] if evaluation else list(proxies)
 read = {name: read_matrix(Path(runs) / "cka" / f"{name}_{estimator}.csv") for name in sets}

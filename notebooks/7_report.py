@@ -220,7 +220,7 @@ zoo = {  # the small models to train first; null: none
 # %% tags=["remove"]
 require_choice(runs, k, submissions)
 require_reference(runs, reference_proxy)
-require_in_step(runs, estimator, figures=figures)
+require_in_step(runs, estimator, figures=figures, proxies=proxies)
 
 # %% tags=["remove"]
 results = read_results(runs)

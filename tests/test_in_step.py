@@ -54,6 +54,7 @@ def calibrate(runs: Path, sets: dict[str, list[str]]) -> None:
     predicted = predicted.rename(columns={"images": "proxy", "mean": "score"})
     predicted.to_csv(runs / "predictions.csv", index=False)
     table = table.assign(real=table["evaluation"], ratio=table["evaluation"] / table["coarse"])
+    table["reference_proxy"] = "coarse"
     table.to_csv(runs / "calibration.csv", index_label="submission")
 
 
@@ -135,7 +136,7 @@ def test_a_submission_more_or_less_is_named(runs: Path) -> None:
     ):
         require_choice(runs, 3, SUBMISSIONS)
     calibrate(runs, {"S1": SETS["S1"]})
-    with pytest.raises(UserError, match=r"overview.json shows S2 on coarse, .*run 5_figures again"):
+    with pytest.raises(UserError, match=r"overview.json has S2 on coarse, .*run 5_figures again"):
         require_in_step(runs, "biased", figures=runs)
 
 
@@ -146,10 +147,72 @@ def test_another_k_or_pool_than_the_parameters_say_is_told(runs: Path) -> None:
         require_choice(runs, 3, SUBMISSIONS | {"S1": {"pool": "cnn"}})
 
 
-def test_another_reference_proxy_is_told(runs: Path) -> None:
-    for name in ("evaluation", "missing"):
-        with pytest.raises(UserError, match=f"the ratio is not real / {name}, .*run 4_calibrate"):
-            require_reference(runs, name)
+def test_another_reference_proxy_is_told_where_no_score_is_real(runs: Path) -> None:
+    table = pd.read_csv(runs / "calibration.csv")
+    table.assign(real=np.nan, ratio=np.nan).to_csv(runs / "calibration.csv", index=False)
+    require_reference(runs, "coarse")
+    with pytest.raises(UserError, match="proxy is coarse, not fine: run 4_calibrate again with"):
+        require_reference(runs, "fine")
+    table.drop(columns="reference_proxy").to_csv(runs / "calibration.csv", index=False)
+    with pytest.raises(UserError, match="proxy is not recorded, not coarse: run 4_calibrate"):
+        require_reference(runs, "coarse")
+
+
+MORE = SETS | {"S3": ["a", "d"]}
+
+
+def test_a_figure_without_a_submission_that_came_later_is_told(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUBMISSIONS, "S3", {"pool": "full"})
+    select(runs, MORE)
+    calibrate(runs, MORE)
+    require_in_step(runs, "biased")
+    with pytest.raises(
+        UserError, match=r"overview.json has nothing of S3 on coarse: run 5_figures"
+    ):
+        require_in_step(runs, "biased", figures=runs)
+
+
+@pytest.mark.parametrize("file", ["submission_intervals.csv", "predictions.csv"])
+def test_a_table_of_scores_without_a_submission_is_told(runs: Path, file: str) -> None:
+    table = pd.read_csv(runs / file)
+    table[table["submission"] != "S2"].to_csv(runs / file, index=False)
+    with pytest.raises(UserError, match=f"{file} has nothing of S2 on coarse: run 4_calibrate"):
+        require_in_step(runs, "biased")
+    (runs / file).write_text("\n")
+    with pytest.raises(UserError, match=f"{file} has nothing of S1 on coarse: run 4_calibrate"):
+        require_in_step(runs, "biased")
+
+
+def test_a_proxy_alone_predicts_nothing(runs: Path) -> None:
+    for file, column in (("calibration.csv", None), ("submission_intervals.csv", "images")):
+        table = pd.read_csv(runs / file)
+        held_out = table[table[column] != "evaluation"] if column else table
+        held_out.drop(columns="evaluation", errors="ignore").to_csv(runs / file, index=False)
+    (runs / "predictions.csv").write_text("submission,proxy,score\n")
+    require_in_step(runs, "biased")
+
+
+def test_a_proxy_of_another_name_is_told_with_the_notebook_to_run(runs: Path) -> None:
+    require_in_step(runs, "biased", proxies=["coarse"])
+    told = "submissions.csv has scores on coarse, but the proxies are fine: run 3_select again"
+    with pytest.raises(UserError, match=told):
+        require_in_step(runs, "biased", proxies=["fine"])
+    (runs / "cka" / "coarse_biased.csv").rename(runs / "cka" / "fine_biased.csv")
+    told = "submissions.csv has scores on coarse, but cka/coarse_biased.csv is missing: run 2_cka"
+    with pytest.raises(UserError, match=told):
+        require_in_step(runs, "biased")
+    table = pd.read_csv(runs / "submissions.csv").rename(columns={"coarse": "fine"})
+    table.to_csv(runs / "submissions.csv", index=False)
+    told = "calibration.csv has scores on coarse, evaluation, but submissions.csv on fine: run 4_c"
+    with pytest.raises(UserError, match=told):
+        require_in_step(runs, "biased")
+
+
+def test_a_matrix_of_the_name_of_a_column_is_no_set_of_images(runs: Path) -> None:
+    write_matrix(runs / "cka" / "models_biased.csv", NAMES, similarity(5))
+    require_in_step(runs, "biased")
 
 
 def test_names_that_look_like_numbers_or_like_nothing_are_read_as_they_are(tmp_path: Path) -> None:
