@@ -27,6 +27,9 @@ NAMES = (
 )
 """Columns of names, which stay text where they look like a number or like nothing (``None``)."""
 
+COUNTS = {"proxy_quality.csv": {"images"}}
+"""Columns of that name which are none: the number of images."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -156,7 +159,8 @@ def read_table(path: Path, notebook: str, index: str | None = None) -> pd.DataFr
 def read_names(path: str | Path) -> pd.DataFrame:
     """A CSV whose columns of names stay text: ``1`` is no number, and ``None`` is not missing."""
     table = pd.read_csv(path)
-    names = [name for name in NAMES if name in table]
+    counts = COUNTS.get(Path(path).name, ())
+    names = [name for name in NAMES if name in table and name not in counts]
     if names:
         table[names] = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)[names]
     return table

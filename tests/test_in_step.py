@@ -227,3 +227,6 @@ def test_names_that_look_like_numbers_or_like_nothing_are_read_as_they_are(tmp_p
     table = read_table(tmp_path / "submissions" / "1.csv", "3_select")
     assert table["model"].tolist() == ["1", "null"]
     assert table["params_m"].isna().tolist() == [False, True]
+    (tmp_path / "proxy_quality.csv").write_text("proxy,images\n1,500\n")
+    table = read_table(tmp_path / "proxy_quality.csv", "4_calibrate")
+    assert table.loc[0].tolist() == ["1", 500]
