@@ -35,6 +35,7 @@ from realign_utils.images import groups_of
 from realign_utils.parameters import larger_name
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
+from realign_utils.results import read_names
 from realign_utils.settings import device_of_arithmetic
 from realign_utils.stability import HALVES
 
@@ -175,7 +176,7 @@ device = "auto"  # auto (all GPUs, else the CPU), cpu, mps, cuda, cuda:N, or sev
 # The others are listed in `failures.csv`, with the reason.
 
 # %%
-index = pd.read_csv(Path(runs) / "features.csv")
+index = read_names(Path(runs) / "features.csv")
 sets = list(index["images"].unique())
 complete = index.groupby("model", sort=False)["images"].nunique() == len(sets)
 index = index[index["model"].map(complete)]

@@ -36,6 +36,7 @@ from realign_utils.matrices import read_matrix
 from realign_utils.profiles import enter_project
 from realign_utils.progress import track
 from realign_utils.registry import read_registry
+from realign_utils.results import read_names
 from realign_utils.selection import choose_models, save_proof, summary_row, trajectory_table
 from realign_utils.settings import device_of_arithmetic
 from realign_utils.store import write_text
@@ -165,7 +166,7 @@ known.loc[list(models)].groupby(["mechanism", "family"]).size().rename("models")
 # at the end.
 
 # %%
-index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
+index = read_names(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
 halves = {}
 for number, name in enumerate(track(proxies, "resampling")):
     features = [read_features(store, index[name, model]) for model in models]

@@ -63,6 +63,7 @@ from realign_utils.progress import track
 from realign_utils.proxy_quality import image_facts, proxy_quality_table
 from realign_utils.registry import members as members_of
 from realign_utils.registry import read_registry
+from realign_utils.results import read_names
 from realign_utils.score_intervals import (
     chosen_on,
     jackknife_sentence,
@@ -313,7 +314,7 @@ families = {  # groups of Figure 4: queries on the registry's columns, or names
 sets = [*proxies, "evaluation"] if evaluation else list(proxies)
 read = {name: read_matrix(Path(runs) / "cka" / f"{name}_{estimator}.csv") for name in sets}
 models = list(read[reference_proxy][0])
-tables = {name: pd.read_csv(Path(runs) / "submissions" / f"{name}.csv") for name in submissions}
+tables = {name: read_names(Path(runs) / "submissions" / f"{name}.csv") for name in submissions}
 members = {name: [models.index(m) for m in table["model"]] for name, table in tables.items()}
 scores = pd.DataFrame(
     {s: {name: mean_similarity(read[s][1], rows) for name, rows in members.items()} for s in sets}
@@ -331,15 +332,14 @@ scores.round(4)
 # the ratio is the same for all submissions, since then the proxy ranks them rightly.
 
 # %%
-published = (
-    pd.read_csv(portal, index_col="submission")["real"] if portal else pd.Series(dtype=float)
-)
+published = read_names(portal).set_index("submission")["real"] if portal else pd.Series(dtype=float)
 rows_of = {name: submission.get("portal") for name, submission in submissions.items()}
 real = {name: published[row] for name, row in rows_of.items() if row in published}
 real = real if portal else scores.get("evaluation", pd.Series(dtype=float)).to_dict()
 calibration = calibration_table(scores, real, reference_proxy)
 calibration.insert(0, "title", [submissions[name]["title"] for name in calibration.index])
 calibration["portal_set"] = [submissions[name]["published_set"] for name in calibration.index]
+calibration["reference_proxy"] = reference_proxy
 write_text(Path(runs) / "calibration.csv", calibration.to_csv(index_label="submission"))
 calibration.round(4)
 
@@ -454,7 +454,7 @@ shown.pivot(index="n", columns="submission", values="mean").round(4)
 # models, only the pairs within a set are computed, on its first images (1,000 at most; a sample begins with a smaller sample).
 
 # %%
-index = pd.read_csv(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
+index = read_names(Path(runs) / "features.csv").set_index(["images", "model"])["file"]
 where = device_of_arithmetic(device)
 
 # %%
@@ -514,7 +514,7 @@ within.dropna(subset=["mean"]).sort_values("mean").groupby("images").tail(1).rou
 
 # %%
 everywhere = {name: read[name][1] for name in sets}
-by_pool = pd.read_csv(Path(runs) / "selection" / "pools.csv")
+by_pool = read_names(Path(runs) / "selection" / "pools.csv")
 by_pool = judge_pools(by_pool, everywhere, models)
 write_text(Path(runs) / "pools.csv", by_pool.to_csv(index=False))
 pools_beside = beside_random_pools(by_pool, sets)
@@ -554,7 +554,7 @@ versus.round(4)
 # judge's images. Blank: the judge's own images chose the set, and the half that is to judge had its say.
 
 # %%
-by_choice = pd.read_csv(Path(runs) / "selection" / "choices.csv").set_index("chosen_on")
+by_choice = read_names(Path(runs) / "selection" / "choices.csv").set_index("chosen_on")
 chosen_models = by_choice["models"].str.split()
 picks = {name: [models.index(m) for m in each] for name, each in chosen_models.items()}
 halves = {name: compared[name][estimator].halves for name in sets}
@@ -657,7 +657,7 @@ predictions.set_index(["proxy", "submission"]).drop(columns="judged_on").round(4
 # is the paper's: at equal CKA on the proxy, is a pair of one kind more alike on other images? Expect part of the plain difference to go with size.
 
 # %%
-sizes = pd.read_csv(Path(runs) / "features.csv").drop_duplicates("model").set_index("model")["d"]
+sizes = read_names(Path(runs) / "features.csv").drop_duplicates("model").set_index("model")["d"]
 here = known.loc[list(models)]
 kinds = {"mechanism": mechanisms, "family": here["family"].tolist()}
 capacities = {"params_m": here["params_m"].tolist(), "dimension": sizes[list(models)].tolist()}

@@ -25,7 +25,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from IPython.display import Image
 
 from realign_utils import calibration_set_figures, pair_figures, selection_figures
@@ -41,6 +40,7 @@ from realign_utils.matrices import read_matrix
 from realign_utils.objectives import plausible
 from realign_utils.profiles import enter_project
 from realign_utils.registry import choose, read_registry
+from realign_utils.results import read_names
 from realign_utils.search import greedy
 
 enter_project()  # paths below are relative to it, wherever the notebook was opened
@@ -97,12 +97,12 @@ seed = 0  # seed of the search and of the figures
 # were computed, the pictures would mix two choices: then this notebook stops, and names the one to run first.
 
 # %%
-require_in_step(runs, estimator)
+require_in_step(runs, estimator, proxies=proxies)
 require_reference(runs, reference_proxy)
 sets = [*proxies, "evaluation"] if evaluation else list(proxies)
 read = {name: read_matrix(Path(runs) / "cka" / f"{name}_{estimator}.csv") for name in sets}
 models, similarity = read[reference_proxy]
-calibration = pd.read_csv(Path(runs) / "calibration.csv")
+calibration = read_names(Path(runs) / "calibration.csv")
 titles = calibration["submission"] + ": " + calibration["title"]
 titles = dict(zip(calibration["submission"], titles, strict=True))
 calibration.round(3)
@@ -112,7 +112,7 @@ calibration.round(3)
 
 # %%
 members = {
-    name: pd.read_csv(Path(runs) / "submissions" / f"{name}.csv")["model"].tolist()
+    name: read_names(Path(runs) / "submissions" / f"{name}.csv")["model"].tolist()
     for name in titles
 }
 rows = {name: [models.index(model) for model in chosen] for name, chosen in members.items()}
@@ -189,7 +189,7 @@ Image(f"{stem}.png", retina=True)
 # The bars start at zero, because their length is what is compared. The interval is the jackknife over models of `4_calibrate`.
 
 # %%
-within = pd.read_csv(Path(runs) / "family_similarity.csv")
+within = read_names(Path(runs) / "family_similarity.csv")
 bars = draw.family_bars(within, interval="95 % jackknife interval over models")
 stem = draw.save(bars, figures, "fig4_families")
 Image(f"{stem}.png", retina=True)
@@ -258,11 +258,11 @@ show_claim("spread_narrow", study)
 # How the mean falls as the greedy stage adds models. A fixed list was not searched; for it the greedy stage is run on its own members.
 
 # %%
-path = pd.read_csv(Path(runs) / "selection" / "trajectories.csv").query("submission == @highlight")
+path = read_names(Path(runs) / "selection" / "trajectories.csv").query("submission == @highlight")
 steps = path.loc[path["stage"] == "greedy", "mean_similarity"].tolist()
 steps = steps or list(greedy(block[highlight], len(block[highlight]))[1])
 final = path.loc[path["stage"] == "restarts", "mean_similarity"].max()
-bounds = pd.read_csv(Path(runs) / "submissions.csv", index_col="submission")
+bounds = read_names(Path(runs) / "submissions.csv").set_index("submission")
 bound = bounds.reindex(columns=["upper_bound"]).loc[highlight, "upper_bound"]
 sizes = range(2, len(steps) + 2)
 
@@ -284,7 +284,7 @@ Image(f"{stem}.png", retina=True)
 
 # %%
 real = "portal" if portal else "evaluation images"
-sure = pd.read_csv(Path(runs) / "submission_intervals.csv").query("estimator == @estimator")
+sure = read_names(Path(runs) / "submission_intervals.csv").query("estimator == @estimator")
 scatter = draw.calibration_scatter(calibration, list(proxies), real=real, intervals=sure)
 stem = draw.save(scatter, figures, "calibration")
 Image(f"{stem}.png", retina=True)
@@ -306,7 +306,7 @@ Image(f"{stem}.png", retina=True)
 # to the dashed ones, the debiased estimate, as the chance level below them falls.
 
 # %%
-curves = pd.read_csv(Path(runs) / "learning_curve.csv")
+curves = read_names(Path(runs) / "learning_curve.csv")
 stem = draw.save(draw.learning_curves(curves), figures, "learning_curves")
 Image(f"{stem}.png", retina=True)
 
@@ -320,7 +320,7 @@ Image(f"{stem}.png", retina=True)
 # sets of random pools of the same size. Below, sets of one mechanism and mixed sets whose mean on the proxy is the same.
 
 # %%
-by_pool, versus = pd.read_csv(Path(runs) / "pools.csv"), pd.read_csv(Path(runs) / "homogeneity.csv")
+by_pool, versus = read_names(Path(runs) / "pools.csv"), read_names(Path(runs) / "homogeneity.csv")
 judge = [*(name for name in proxies if name != reference_proxy), *sets[len(proxies) :]][-1:]
 ablation = selection_figures.pools(by_pool, versus, [reference_proxy, *judge])
 stem = draw.save(ablation, figures, "pools")
@@ -337,8 +337,8 @@ Image(f"{stem}.png", retina=True)
 # set of images.
 
 # %%
-shares = pd.read_csv(Path(runs) / "selection" / "membership.csv")
-picture = selection_figures.firmness(shares, pd.read_csv(Path(runs) / "regret.csv"))
+shares = read_names(Path(runs) / "selection" / "membership.csv")
+picture = selection_figures.firmness(shares, read_names(Path(runs) / "regret.csv"))
 stem = draw.save(picture, figures, "firmness")
 Image(f"{stem}.png", retina=True)
 
@@ -353,9 +353,9 @@ Image(f"{stem}.png", retina=True)
 
 # %%
 judge = judge_of(sets, list(proxies), reference_proxy) or reference_proxy
-expected = pd.read_csv(Path(runs) / "predictions.csv")
-lines = pd.read_csv(Path(runs) / "prediction_quality.csv")
-points = pd.read_csv(Path(runs) / "calibration_sets.csv")
+expected = read_names(Path(runs) / "predictions.csv")
+lines = read_names(Path(runs) / "prediction_quality.csv")
+points = read_names(Path(runs) / "calibration_sets.csv")
 picture = calibration_set_figures.set_scatter(
     points, expected, lines, proxy=reference_proxy, judge=judge
 )
@@ -371,7 +371,7 @@ Image(f"{stem}.png", retina=True)
 # thing on the axis alone.
 
 # %%
-picture = calibration_set_figures.proxy_quality(pd.read_csv(Path(runs) / "proxy_quality.csv"))
+picture = calibration_set_figures.proxy_quality(read_names(Path(runs) / "proxy_quality.csv"))
 stem = draw.save(picture, figures, "proxy_quality")
 Image(f"{stem}.png", retina=True)
 
@@ -386,7 +386,7 @@ Image(f"{stem}.png", retina=True)
 
 # %%
 kinds, params = (known.loc[list(models), column] for column in ("mechanism", "params_m"))
-coefficients = pd.read_csv(Path(runs) / "homogeneity_pairs.csv")
+coefficients = read_names(Path(runs) / "homogeneity_pairs.csv")
 picture = pair_figures.pairs_and_capacity(
     read[judge][1], kinds, params, coefficients, images=judge, estimator=estimator
 )

@@ -66,7 +66,7 @@ from realign_utils.matrices import read_matrix
 from realign_utils.measure_tables import by_measure
 from realign_utils.profiles import enter_project
 from realign_utils.report import figure, table
-from realign_utils.results import durations, model_counts, provenance, read_results
+from realign_utils.results import durations, model_counts, provenance, read_names, read_results
 from realign_utils.score_intervals import (
     jackknife_sentence,
     jackknife_table,
@@ -220,7 +220,7 @@ zoo = {  # the small models to train first; null: none
 # %% tags=["remove"]
 require_choice(runs, k, submissions)
 require_reference(runs, reference_proxy)
-require_in_step(runs, estimator, figures=figures)
+require_in_step(runs, estimator, figures=figures, proxies=proxies)
 
 # %% tags=["remove"]
 results = read_results(runs)
@@ -866,7 +866,7 @@ table(
 # others would be clearly another one.
 
 # %%
-held = {s: set(pd.read_csv(f"{runs}/submissions/{s}.csv")["model"]) for s in submissions}
+held = {s: set(read_names(f"{runs}/submissions/{s}.csv")["model"]) for s in submissions}
 everyone, on_proxy = read_matrix(f"{runs}/cka/{reference_proxy}_{estimator}.csv")
 few_decide = influence_sentence(firmer.influence, held, on_proxy, everyone, reference_proxy)
 display(Markdown(few_decide))

@@ -8,9 +8,10 @@ otherwise, the file is of other sets or other matrices than those that are there
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pandas as pd
 from realign_utils.calibrate import pair_values
 from realign_utils.errors import UserError
 from realign_utils.matrices import read_matrix
-from realign_utils.results import read_table
+from realign_utils.results import COLUMNS, read_table
 
 ROUNDING = 1e-6
 """Another device may compute a matrix so much otherwise."""
@@ -48,7 +49,7 @@ def require_choice(runs: str | Path, k: int, submissions: Mapping[str, Mapping[s
     table = read_table(Path(runs) / "submissions.csv", "3_select", index="submission")
     if set(table.index) != set(submissions):
         raise UserError(
-            f"submissions.csv holds {', '.join(map(str, table.index))}, but the submissions are "
+            f"submissions.csv holds {', '.join(table.index)}, but the submissions are "
             f"{', '.join(submissions)}: run 3_select again with these"
         )
     for name, submission in submissions.items():
@@ -73,12 +74,12 @@ def require_reference(runs: str | Path, reference_proxy: str) -> None:
     UserError
         One line that names both.
     """
-    table = read_table(Path(runs) / "calibration.csv", "4_calibrate", index="submission")
-    ratio = table["real"] / table[reference_proxy] if reference_proxy in table else np.nan
-    if not np.allclose(table["ratio"], ratio, atol=ROUNDING, equal_nan=True):
+    table = read_table(Path(runs) / "calibration.csv", "4_calibrate")
+    there = set(table["reference_proxy"]) if "reference_proxy" in table else {"not recorded"}
+    if there != {reference_proxy}:
         raise UserError(
-            f"calibration.csv: the ratio is not real / {reference_proxy}, the reference proxy: "
-            "run 4_calibrate again with this reference_proxy"
+            f"calibration.csv: the reference proxy is {', '.join(sorted(there))}, not "
+            f"{reference_proxy}: run 4_calibrate again with this reference_proxy"
         )
 
 
@@ -88,6 +89,7 @@ def require_in_step(
     *,
     last: str = "4_calibrate",
     figures: str | Path | None = None,
+    proxies: Collection[str] | None = None,
 ) -> None:
     """Stop where a file is of other sets or matrices than those that are there now.
 
@@ -101,14 +103,17 @@ def require_in_step(
         The last notebook whose files are compared.
     figures : path, optional
         The folder of the figures, to compare them too.
+    proxies : collection of str, optional
+        The parameter, to be compared with the sets of images that there are scores on.
 
     Raises
     ------
     UserError
-        One line: the file, the submission, both scores, and the notebook to run again.
+        One line: the file, the submission, both scores or what is missing, and the notebook to run
+        again.
     """
     now = _Now(Path(runs), estimator)
-    for score in _scores(now, last, figures):
+    for score in _scores(now, last, figures, proxies):
         models, matrix = now.members(score.submission), f"cka/{score.images}_{estimator}.csv"
         lacking = [model for model in models if model not in now.matrix(score.images)[0]]
         if lacking:
@@ -159,8 +164,12 @@ class _Now:
             self._matrices[images] = read_matrix(self._path(images))
         return self._matrices[images]
 
-    def has(self, images: str) -> bool:
-        return self._path(images).is_file()
+    def require_matrix(self, images: str, file: str, notebook: str) -> None:
+        if not self._path(images).is_file():
+            raise UserError(
+                f"{file} has scores on {images}, but cka/{self._path(images).name} is missing: run "
+                f"2_cka again, or {notebook} where {images} is no more among the images"
+            )
 
     def _path(self, images: str) -> Path:
         return self.runs / "cka" / f"{images}_{self.estimator}.csv"
@@ -170,53 +179,90 @@ class _Now:
         values = pair_values(similarity, [names.index(m) for m in self.members(submission)])
         return float(values.mean()) if len(values) else float("nan")
 
-    def images_of(self, table: pd.DataFrame) -> list[str]:
-        """The columns that are sets of images."""
-        return [name for name in table.columns if self.has(name)]
+
+def _images_of(table: pd.DataFrame) -> list[str]:
+    """The columns that are sets of images."""
+    return [name for name in table.columns if name not in COLUMNS]
 
 
-def _scores(now: _Now, last: str, figures: str | Path | None) -> Iterator[_Score]:
+def _scores(
+    now: _Now, last: str, figures: str | Path | None, proxies: Collection[str] | None
+) -> Iterator[_Score]:
     """All that files have, in the order of the notebooks, so that the first to run again is named."""
-    yield from _of_columns(now, now.submissions, "3_select", "submissions.csv")
+    notebook, file, known = "3_select", "submissions.csv", list(now.submissions.index)
+    there = _images_of(now.submissions)
+    if proxies is not None and set(there) != set(proxies):
+        raise UserError(
+            f"{file} has scores on {', '.join(there)}, but the proxies are {', '.join(proxies)}: "
+            f"run {notebook} again with these"
+        )
+    yield from _of_columns(now, now.submissions, notebook, file)
     if last == "3_select":
         return
-    notebook, known = "4_calibrate", set(now.submissions.index)
-    table = read_table(now.runs / "calibration.csv", notebook, index="submission")
-    if set(table.index) != known:
+    notebook, file = "4_calibrate", "calibration.csv"
+    table = read_table(now.runs / file, notebook, index="submission")
+    if set(table.index) != set(known):
         raise UserError(
-            f"calibration.csv holds {', '.join(map(str, table.index))}, but 3_select chose "
-            f"{', '.join(map(str, now.submissions.index))}: run {notebook} again"
+            f"{file} holds {', '.join(table.index)}, but 3_select chose {', '.join(known)}: "
+            f"run {notebook} again"
         )
-    yield from _of_columns(now, table, notebook, "calibration.csv")
-    for file, images, value in (
-        ("submission_intervals.csv", "images", "mean"),
-        ("predictions.csv", "proxy", "score"),  # among the last that 4_calibrate writes
-    ):
-        table = read_table(now.runs / file, notebook)
-        if "estimator" in table:
-            table = table[table["estimator"] == now.estimator]
-        for row in table.to_dict("records"):
-            yield _Score(notebook, file, row["submission"], row[images], row[value])
+    images = _images_of(table)
+    if set(images) - {"evaluation"} != set(there):
+        raise UserError(
+            f"{file} has scores on {', '.join(images)}, but submissions.csv on {', '.join(there)}: "
+            f"run {notebook} again"
+        )
+    yield from _of_columns(now, table, notebook, file)
+    yield from _of_rows(now, "submission_intervals.csv", "images", "mean", images)
+    judged = there if len(images) > 1 else []  # a proxy alone has nothing to predict
+    yield from _of_rows(now, "predictions.csv", "proxy", "score", judged)  # among the last written
     if figures is not None:
-        yield from _of_figure(now, Path(figures) / "overview.json")
+        yield from _of_figure(now, Path(figures) / "overview.json", images)
 
 
 def _of_columns(now: _Now, table: pd.DataFrame, notebook: str, file: str) -> Iterator[_Score]:
-    for images in now.images_of(table):
+    for images in _images_of(table):
+        now.require_matrix(images, file, notebook)
         for name, value in table[images].items():
             yield _Score(notebook, file, str(name), images, value)
 
 
-def _of_figure(now: _Now, path: Path) -> Iterator[_Score]:
+def _of_rows(
+    now: _Now, file: str, column: str, value: str, images: Collection[str]
+) -> Iterator[_Score]:
+    table = read_table(now.runs / file, "4_calibrate")
+    if "estimator" in table:
+        table = table[table["estimator"] == now.estimator]
+    rows = table.to_dict("records")
+    scores = [
+        _Score("4_calibrate", file, row["submission"], row[column], row[value]) for row in rows
+    ]
+    return _complete(now, scores, "4_calibrate", file, images)
+
+
+def _of_figure(now: _Now, path: Path, images: Collection[str]) -> Iterator[_Score]:
     """The figure of all submissions on all images: what it answers to a pointer."""
     if not path.is_file():
         raise UserError(f"{path} is missing: run 5_figures first")
+    scores = []
     for panel in json.loads(path.read_text(encoding="utf-8")):
-        submission, _, images = panel["title"].partition(" on ")
-        if submission not in now.submissions.index or not now.has(images):
-            raise UserError(
-                f"{path.name} shows {panel['title']}, which is no more: run 5_figures again"
-            )
+        submission, _, shown = panel["title"].partition(" on ")
         values = np.array(panel["values"], dtype=np.float64)
         value = float(pair_values(values, range(len(values))).mean())
-        yield _Score("5_figures", path.name, submission, images, value, PRINTED)
+        scores.append(_Score("5_figures", path.name, submission, shown, value, PRINTED))
+    return _complete(now, scores, "5_figures", path.name, images)
+
+
+def _complete(
+    now: _Now, scores: list[_Score], notebook: str, file: str, images: Collection[str]
+) -> Iterator[_Score]:
+    """The scores, where they are those of all submissions on all these images and of no other."""
+    found = {(score.submission, score.images): None for score in scores}  # in their order
+    wanted = dict.fromkeys(product(now.submissions.index, images))
+    for submission, name in [pair for pair in found if pair not in wanted]:
+        raise UserError(
+            f"{file} has {submission} on {name}, which is no more: run {notebook} again"
+        )
+    for submission, name in [pair for pair in wanted if pair not in found]:
+        raise UserError(f"{file} has nothing of {submission} on {name}: run {notebook} again")
+    yield from scores

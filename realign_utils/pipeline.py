@@ -178,7 +178,8 @@ def _still_belongs(kept: Collection[str], values: Mapping[str, Any], root: Path)
         require_choice(runs, values["k"], values["submissions"])
         last = "4_calibrate" if "4_calibrate" in kept else "3_select"
         figures = root / values["figures"] if "5_figures" in kept else None
-        require_in_step(runs, values["estimator"], last=last, figures=figures)
+        options = {"figures": figures, "proxies": values["proxies"]}
+        require_in_step(runs, values["estimator"], last=last, **options)
     if "4_calibrate" in kept:
         require_reference(runs, values["reference_proxy"])
 

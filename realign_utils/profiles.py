@@ -17,8 +17,9 @@ from realign_utils.parameters import Parameters, Submission, image_sources, larg
 from realign_utils.profile_faults import lines_of, parts_of
 from realign_utils.profile_files import RECORD, find_profile, read_profile, read_yaml
 from realign_utils.registry import choose, read_registry
+from realign_utils.results import COLUMNS, NAMES, read_names
 
-TAKEN = {"evaluation", "portal", "real", "ratio", "title", "submission", "objective", "models"}
+TAKEN = {*COLUMNS, *NAMES, "evaluation", "portal", "judge", "kind"}
 """Names that no proxy may have: columns of the tables in which proxies are columns too."""
 
 PORTAL_COLUMNS = ("submission", "real")
@@ -237,9 +238,11 @@ def _dangling(parameters: Parameters, root: Path) -> Iterable[str]:
         yield f"models: {error}"
         return
     variants = set(parameters.calibration_proxies)
-    yield from (f"proxies: the name {name!r} is taken" for name in TAKEN & set(parameters.proxies))
-    for name in sorted(variants & (TAKEN | set(parameters.proxies))):
-        yield f"calibration_proxies: the name {name!r} is taken"
+    for key, names in (("proxies", {*parameters.proxies}), ("calibration_proxies", variants)):
+        for name in sorted(names & TAKEN):
+            yield f"{key}: the name {name!r} is taken by a column of the tables; try {name}_images"
+    for name in sorted(variants & set(parameters.proxies)):
+        yield f"calibration_proxies: the name {name!r} is taken by a proxy"
     faults = list(_larger_faults(parameters))
     yield from faults or _missing_places(parameters, root)
     if parameters.reference_proxy not in parameters.proxies:
@@ -307,7 +310,7 @@ def _missing_places(parameters: Parameters, root: Path) -> Iterable[str]:
 def _portal_rows(path: Path) -> list[str]:
     """The submissions that a table of portal scores has a row for."""
     try:
-        table = pd.read_csv(path)
+        table = read_names(path)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(
             f"{path} is not a CSV file in UTF-8: {str(error).splitlines()[0]}"

@@ -12,6 +12,24 @@ import pandas as pd
 
 from realign_utils.errors import UserError
 
+COLUMNS = frozenset(
+    (
+        *("submission", "title", "pool", "candidates", "models", "mechanisms", "maximised"),
+        *("objective", "upper_bound", "proved_optimal", "agreeing_restarts", "missing"),
+        *("certificate", "real", "ratio", "portal_set", "reference_proxy"),
+    )
+)
+"""Of `submissions.csv` and `calibration.csv`: every other column of theirs is a set of images."""
+
+NAMES = (
+    *("submission", "title", "pool", "model", "family", "first", "second"),
+    *("images", "proxy", "reference_proxy", "chosen_on", "judged_on"),
+)
+"""Columns of names, which stay text where they look like a number or like nothing (``None``)."""
+
+COUNTS = {"proxy_quality.csv": {"images"}}
+"""Columns of that name which are none: the number of images."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -22,7 +40,8 @@ class Results:
     submissions : pandas.DataFrame
         By submission: how it was found, objective, upper bound, mean on each proxy (`3_select`).
     calibration : pandas.DataFrame
-        By submission: title, mean on each set of images, real, ratio (`4_calibrate`).
+        By submission: title, mean on each set of images, real, ratio, reference_proxy
+        (`4_calibrate`).
     agreement : pandas.Series
         By proxy: share of pairs of submissions in the evaluation's order (`4_calibrate`).
     families : pandas.DataFrame
@@ -113,7 +132,7 @@ _EMPTY = pd.DataFrame(columns=["model", "accuracy", "reason"])
 
 
 def read_table(path: Path, notebook: str, index: str | None = None) -> pd.DataFrame:
-    """A CSV of a run; empty where it has no columns.
+    """A CSV of a run, its names as they are written; empty where it has no columns.
 
     Parameters
     ----------
@@ -131,9 +150,20 @@ def read_table(path: Path, notebook: str, index: str | None = None) -> pd.DataFr
     if not path.is_file():
         raise UserError(f"{path} is missing: run {notebook} first")
     try:
-        return pd.read_csv(path, index_col=index)
+        table = read_names(path)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
+    return table.set_index(index) if index else table
+
+
+def read_names(path: str | Path) -> pd.DataFrame:
+    """A CSV whose columns of names stay text: ``1`` is no number, and ``None`` is not missing."""
+    table = pd.read_csv(path)
+    counts = COUNTS.get(Path(path).name, ())
+    names = [name for name in NAMES if name in table and name not in counts]
+    if names:
+        table[names] = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)[names]
+    return table
 
 
 def model_counts(results: Results) -> tuple[int, int]:

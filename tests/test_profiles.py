@@ -85,6 +85,8 @@ FAULTS = {
     "larger={cifar10: 2000}": "larger: unknown proxy 'cifar10'; did you mean 'cifar100'?",
     "larger={cifar100: 500}": "larger.cifar100: 500 is not more than the proxy's own number, 500",
     "larger={cifar100: many}": "larger.cifar100: should be a valid integer, not 'many'",
+    "proxies={pool: {kind: cifar100}}": "proxies: the name 'pool' is taken by a column of the tables; try",
+    "calibration_proxies={missing: {kind: cifar100}}": "proxies: the name 'missing' is taken by a column",
     "calibration_proxies={imagenette: {kind: cifar100}}": "the name 'imagenette' is taken",
     "calibration_proxies={evaluation: {kind: cifar100}}": "the name 'evaluation' is taken",
     "calibration_proxies={a: {kind: cifar100, clases: [apple]}}": "did you mean 'classes'?",
@@ -137,6 +139,17 @@ def test_a_portal_table_without_its_columns_is_told(table: str, told: str, tmp_p
     assert str(error.value).startswith(f"paper.yaml: portal: {tmp_path}/portal.csv")
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_names_of_portal_rows_are_text(tmp_path: Path) -> None:
+    for name in ("1", "NA"):
+        (tmp_path / "portal.csv").write_text(f"submission,real\n{name},0.7\n2,0.6\n")
+        changed = [f"portal={tmp_path}/portal.csv"]
+        rows = [f"submissions.{s}.portal='{name}'" for s in ("S1", "S2", "S3")]
+        rows += [f"submissions.{s}.portal='2'" for s in ("S4", "S4_published")]
+        load("paper", [*changed, *rows], root=ROOT)
+        with pytest.raises(UserError, match=r"unknown row of the portal table '3'.*: 1, 2|NA, 2"):
+            load("paper", [*changed, *rows, "submissions.S1.portal='3'"], root=ROOT)
 
 
 def test_an_unknown_profile_is_told_with_the_nearest() -> None:
