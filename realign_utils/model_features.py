@@ -149,14 +149,8 @@ class ModelFeatures:
         return typical + mean.to(typical.dtype), spread
 
     def _first_bad_image(self, place: int) -> str:
-        model = ModelFeatures(
-            self.names[place : place + 1],
-            self._matrices[place : place + 1],
-            self.device,
-            self._images,
-        )
         for row in range(self.shape[1]):
-            part = model.raw(slice(row, row + 1), slice(0, self.shape[2]))
+            part = self._read(self._matrices[place], slice(row, row + 1), slice(0, self.shape[2]))
             if not torch.isfinite(part).all():
                 return f": {(~torch.isfinite(part)).sum()} values of image {row} (counted from 0)"
         return ""
